@@ -28,7 +28,9 @@ class HubSource(Settings):
     path: str
     name: str | None = None
     revision: str | None = None
-    splits: dict[Literal["train", "validation", "test"], str] = Field(default_factory=lambda: {"train": "train"})
+    splits: dict[Literal["train", "validation", "test"], str] = Field(
+        default_factory=lambda: {"train": "train"}
+    )
 
 
 class FilesSource(Settings):
@@ -38,6 +40,17 @@ class FilesSource(Settings):
     splits: dict[Literal["train", "validation", "test"], str]
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = None
     encoding: str = "utf-8"
+    repair_mojibake: bool = False
+
+
+class SavedSource(Settings):
+    """A folder that `datasets` wrote with `save_to_disk`; `splits` maps our names to its own."""
+
+    kind: Literal["saved"]
+    path: str
+    splits: dict[Literal["train", "validation", "test"], str] = Field(
+        default_factory=lambda: {"train": "train"}
+    )
 
 
 class PackageSource(Settings):
@@ -51,7 +64,7 @@ class PackageSource(Settings):
     repair_mojibake: bool = False
 
 
-Source = Annotated[HubSource | FilesSource | PackageSource, Field(discriminator="kind")]
+Source = Annotated[HubSource | FilesSource | SavedSource | PackageSource, Field(discriminator="kind")]
 
 
 class Thresholds(Settings):
@@ -74,7 +87,8 @@ class DomainConfig(Settings):
     Exactly one of `label_map` (raw value as text → label) and `thresholds` (numeric rating) is given.
     `labels` is the declared label set: a label outside it, or a declared one without rows, is refused.
     `where` keeps rows whose column has the value. `group` names a column (cut before `group_separator`)
-    whose rows stay in one split, for sentences of one document.
+    whose rows stay in one split, for sentences of one document. `cap` reads at most so many rows of a split,
+    drawn at random in the source's own label shares: for sources of millions.
     """
 
     source: Source
@@ -86,6 +100,9 @@ class DomainConfig(Settings):
     where: dict[str, str] = Field(default_factory=dict)
     group: str | None = None
     group_separator: str | None = None
+    cap: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict
+    )
     licence: str | None = None
 
     @model_validator(mode="after")
@@ -93,7 +110,9 @@ class DomainConfig(Settings):
         if (self.label_map is None) == (self.thresholds is None):
             raise ValueError("give exactly one of label_map and thresholds")
         if len(set(self.labels)) < 2:  # a domain of one class teaches only its name
-            msg = f"labels={list(self.labels)}: a domain needs at least two classes; declare every label it has"
+            msg = (
+                f"labels={list(self.labels)}: a domain needs at least two classes; declare every label it has"
+            )
             raise ValueError(msg)
         unknown = set(self.label_map.values()) - set(self.labels) if self.label_map else set()
         if unknown:
@@ -145,7 +164,12 @@ class ModelConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """Optimisation. `batch_size` is global: the same on one process and on many."""
+    """Optimisation. `batch_size` is global: the same on one process and on many.
+
+    `micro_batch_size` is rows a process and forward pass; the rest of its share is accumulated. `evaluations` is
+    their number over the run (null: one an epoch); each also saves a checkpoint. `keep_checkpoints` keeps them after
+    a unit is bundled. `test_given_domain` reads the test split a second time with each row's domain given.
+    """
 
     epochs: float = Field(10, gt=0)
     max_steps: int | None = Field(None, ge=1)
@@ -163,6 +187,8 @@ class TrainingConfig(Settings):
     early_stopping_patience: int | None = Field(None, ge=1)
     evaluations: int | None = Field(None, ge=1)
     save_total_limit: int = Field(2, ge=1)
+    keep_checkpoints: bool = False
+    test_given_domain: bool = True
     log_every: int = Field(10, ge=1)
     activation_checkpointing: bool = False
     torch_compile: bool = False
