@@ -122,7 +122,11 @@ class DomainConfig(Settings):
 
 
 class DataConfig(Settings):
-    """The domains and how they are cut. `*_samples` are totals over all domains; null takes every row."""
+    """The domains and how they are cut. `*_samples` are totals over all domains; null takes every row.
+
+    `domain_shares` spreads a total over the domains evenly, or by size^(1/`share_temperature`); `label_shares` spreads
+    a domain's training rows over its labels. Evaluation splits always keep a domain's own label shares.
+    """
 
     root: Path | None = None
     seed: int = 13
@@ -133,6 +137,9 @@ class DataConfig(Settings):
     test_samples: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.15, gt=0, lt=0.5)
     test_fraction: float = Field(0.25, gt=0, lt=0.5)
+    domain_shares: Literal["even", "size"] = "even"
+    share_temperature: float = Field(1.0, ge=1)
+    label_shares: Literal["even", "natural"] = "even"
     keep_leaks: bool = False
     mask_absent_labels: bool = False
 

@@ -1,0 +1,208 @@
+"""Building a corpus: read each domain, cut missing splits, guard against leaks, sample, write.
+
+It does not know where the result is kept or how it is found again. The order matters: duplicates go before splits
+are cut (so a cut makes no leak), the guard sees whole evaluation splits (so sampling hides none), sampling is last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer_job.config import SPLITS, DataConfig, DomainConfig
+from trainer_job.data.leaks import Finder, Splits, conflicts, find_exact, first_of_each, guard
+from trainer_job.data.rows import Prepared, capped, prepare
+from trainer_job.data.sampling import allocate, domain_weights, draw, generator
+from trainer_job.data.sources import Located
+from trainer_job.data.splits import cut
+from trainer_job.data.store import Batch, write_table
+from trainer_job.errors import DataError
+
+TYPES = {"text": "string", "label": "int64", "domain_id": "int64", "row_id": "int64"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """The tables of all splits and the record of their making; see `Corpus` for the parts."""
+
+    splits: dict[str, Any]
+    counts: dict[str, dict[str, dict[str, int]]]
+    sources: dict[str, dict[str, Any]]
+    leaks: dict[str, Any]
+
+
+def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | None) -> Built:
+    """Build from found sources; with a folder, tables are written there and memory stays bounded.
+
+    Raises:
+        DataError: with value, rule and cure.
+    """
+    read: dict[str, dict[str, Prepared]] = {}
+    sources: dict[str, dict[str, Any]] = {}
+    for name, domain in config.domains.items():
+        read[name], sources[name] = _read_domain(name, domain, config, located[name], folder)
+    torn = conflicts(read, config.labels)
+    whole = {name: _cut_missing(name, _unique(parts, sources[name]), config) for name, parts in read.items()}
+    kept, leaks = guard(whole, _finders(config), keep=config.keep_leaks)
+    leaks |= {"conflicting_labels": torn["texts"], "conflict_examples": torn["examples"]}
+    sampled = _sample(kept, config, sources)
+    counts = {name: _counts(parts, config.domains[name], config.labels) for name, parts in sampled.items()}
+    for name, parts in sampled.items():
+        _check(name, parts, counts[name], config.domains[name], sources[name], leaks)
+    splits = {split: _write(sampled, split, config, folder) for split in SPLITS}
+    if folder is not None:
+        for path in folder.glob("raw-*.arrow"):
+            path.unlink()
+    return Built(splits, counts, sources, leaks)
+
+
+def _finders(config: DataConfig) -> list[Finder]:
+    return [find_exact]
+
+
+def _read_domain(
+    name: str, domain: DomainConfig, config: DataConfig, located: Located, folder: Path | None
+) -> tuple[dict[str, Prepared], dict[str, Any]]:
+    parts: dict[str, Prepared] = {}
+    record: dict[str, Any] = {
+        "source": located.source,
+        "revision": located.revision,
+        "licence": domain.licence,
+        "read": {},
+        "filtered": {},
+        "empty": {},
+        "warnings": [],
+    }
+    opened = located.open()
+    if "train" not in opened:
+        raise DataError(
+            f"domain {name!r}: source.splits {sorted(opened)} lacks train; name the split to learn from"
+        )
+    for place, (split, raw) in enumerate(opened.items()):
+        path = None if folder is None else folder / f"raw-{list(config.domains).index(name)}-{place}.arrow"
+        cap = domain.cap.get(split)
+        chosen = (
+            raw if cap is None else capped(raw, domain, cap=cap, seed=config.seed, name=f"{name}/{split}")
+        )
+        parts[split], counts = prepare(
+            chosen, domain, labels=config.labels, repair_mojibake=located.repair_mojibake, path=path
+        )
+        for what, count in counts.items():
+            record[what][split] = count
+        if counts["empty"]:
+            record["warnings"].append(f"{split}: {counts['empty']} rows without text dropped")
+    return parts, record
+
+
+def _unique(parts: Mapping[str, Prepared], record: dict[str, Any]) -> dict[str, Prepared]:
+    unique = {split: part.take(first_of_each(part)) for split, part in parts.items()}
+    record["duplicates"] = {split: len(parts[split]) - len(unique[split]) for split in parts}
+    return unique
+
+
+def _cut_missing(name: str, parts: Mapping[str, Prepared], config: DataConfig) -> dict[str, Prepared]:
+    wanted = {"validation": config.validation_fraction, "test": config.test_fraction}
+    fractions = {split: fraction for split, fraction in wanted.items() if split not in parts}
+    whole = dict(parts)
+    if fractions:
+        train = parts["train"]
+        places = cut(train.label, train.group, fractions, rng=generator(config.seed, name, "cut"))
+        whole |= {split: train.take(rows) for split, rows in places.items()}
+    return {split: whole[split] for split in SPLITS}
+
+
+def _sample(
+    splits: Splits, config: DataConfig, sources: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Prepared]]:
+    totals = {
+        "train": config.train_samples,
+        "validation": config.validation_samples,
+        "test": config.test_samples,
+    }
+    sampled: dict[str, dict[str, Prepared]] = {name: {} for name in splits}
+    for record in sources.values():
+        record |= {"requested": {}, "got": {}}
+    for split, total in totals.items():
+        sizes = {name: len(parts[split]) for name, parts in splits.items()}
+        weights = domain_weights(sizes, shares=config.domain_shares, temperature=config.share_temperature)
+        quotas = sizes if total is None else allocate(total, weights)
+        for name, parts in splits.items():
+            even = split == "train" and config.label_shares == "even" and total is not None
+            chosen = _draw_domain(
+                parts[split], quotas[name], even=even, seed=config.seed, name=f"{name}/{split}"
+            )
+            sampled[name][split] = parts[split].take(chosen)
+            sources[name]["requested"][split] = None if total is None else quotas[name]
+            sources[name]["got"][split] = len(chosen)
+            if len(chosen) < quotas[name]:
+                shortage = f"{split}: asked for {quotas[name]} rows, has {len(chosen)}"
+                sources[name]["warnings"].append(shortage)
+    return sampled
+
+
+def _draw_domain(part: Prepared, quota: int, *, even: bool, seed: int, name: str) -> np.ndarray[Any, Any]:
+    labels, counts = np.unique(part.label, return_counts=True)
+    sizes = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
+    weights = {label: 1.0 if even else float(size) for label, size in sizes.items()}
+    given = allocate(min(quota, len(part)), weights, capacities=sizes)
+    return draw(part.label, {int(label): count for label, count in given.items()}, seed=seed, name=name)
+
+
+def _counts(
+    parts: Mapping[str, Prepared], domain: DomainConfig, labels: tuple[str, ...]
+) -> dict[str, dict[str, int]]:
+    tallies = {split: np.bincount(part.label, minlength=len(labels)) for split, part in parts.items()}
+    return {
+        split: {label: int(tally[labels.index(label)]) for label in labels if label in domain.labels}
+        for split, tally in tallies.items()
+    }
+
+
+def _check(
+    name: str,
+    parts: Mapping[str, Prepared],
+    counts: Mapping[str, Mapping[str, int]],
+    domain: DomainConfig,
+    record: dict[str, Any],
+    leaks: Mapping[str, Any],
+) -> None:
+    for split, part in parts.items():
+        if len(part) == 0:
+            raise DataError(
+                f"domain {name!r}: {split} has no rows left ({leaks['dropped']} leaking rows were dropped in all); "
+                "give more data, or more samples, or correct the splits"
+            )
+        absent = [label for label in domain.labels if counts[split][label] == 0]
+        if absent and split == "train":
+            raise DataError(
+                f"domain {name!r}: no training row is {absent[0]}, one of its labels {list(domain.labels)}; correct "
+                "label_map or thresholds, raise train_samples, or declare only the labels that it has"
+            )
+        if absent:
+            record["warnings"].append(f"{split}: no row is {' or '.join(absent)}")
+
+
+def _write(sampled: Splits, split: str, config: DataConfig, folder: Path | None) -> Any:
+    """All domains' rows of one split in one seeded random order."""
+    import datasets
+
+    parts = [sampled[name][split] for name in config.domains]
+    tables = [part.texts.select(part.rows) for part in parts]
+    label = np.concatenate([part.label for part in parts]).astype(np.int64)
+    domain = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    order = generator(config.seed, "order", split).permutation(len(label))
+    texts = datasets.concatenate_datasets(tables).select(order)
+
+    def batches() -> Iterator[Batch]:
+        start = 0
+        for batch in texts.iter(batch_size=4096):
+            rows = order[start : start + len(batch["text"])]
+            row_id = np.arange(start, start + len(rows))
+            yield {"text": batch["text"], "label": label[rows], "domain_id": domain[rows], "row_id": row_id}
+            start += len(rows)
+
+    return write_table(batches(), types=TYPES, path=None if folder is None else folder / f"{split}.arrow")
