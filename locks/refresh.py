@@ -1,8 +1,8 @@
 """Writes the image locks anew: `python locks/refresh.py`; needs `uv` on the path or beside the interpreter.
 
 It knows which extra each image installs and how the CPU build of torch is written down; it does not know any
-index: uv uses the one that the machine is configured with. Resolves for x86-64 Linux and the oldest Python that
-the project supports; the hashes cover all files of a release, so that newer Pythons install from the same lock.
+index: uv uses the one that the machine is configured with. Resolves for x86-64 Linux and the oldest Python
+that the project supports; the hashes cover all files of a release, which newer Pythons install from too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ def resolve(image: str) -> str:
     """The GPU lock of one image, as uv writes it. Raises CalledProcessError when uv cannot resolve."""
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     command = [
-        *(uv, "pip", "compile", "--quiet", "pyproject.toml", "--extra", image, "--constraint", "constraints.txt"),
+        *(
+            uv,
+            "pip",
+            "compile",
+            "--quiet",
+            "pyproject.toml",
+            "--extra",
+            image,
+            "--constraint",
+            "constraints.txt",
+        ),
         *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header"),
         *("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"),
     ]
@@ -46,7 +56,7 @@ def blocks(lock: str) -> list[str]:
 
 
 def for_cpu(lock: str) -> str:
-    """The same pins with torch's CPU build and without CUDA. Raises KeyError for a torch without known hashes."""
+    """The same pins with torch's CPU build, without CUDA. Raises KeyError when its hashes are unknown."""
     kept = [block for block in blocks(lock) if not CUDA_ONLY.match(block)]
     position, version = next(
         (number, found.group(1))

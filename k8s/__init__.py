@@ -1,0 +1,1 @@
+"""Manifests, and the checks that hold them to the code."""
