@@ -124,8 +124,9 @@ class DomainConfig(Settings):
 class DataConfig(Settings):
     """The domains and how they are cut. `*_samples` are totals over all domains; null takes every row.
 
-    `domain_shares` spreads a total over the domains evenly, or by size^(1/`share_temperature`); `label_shares` spreads
-    a domain's training rows over its labels. Evaluation splits always keep a domain's own label shares.
+    `domain_shares` spreads a total over the domains evenly, or by size^(1/`share_temperature`); `label_shares`
+    spreads a domain's training rows over its labels. Evaluation splits always keep a domain's own label shares.
+    `leak_levels` is what the leak guard looks for; `keep_leaks` reports leaks but trains on them.
     """
 
     root: Path | None = None
@@ -140,6 +141,7 @@ class DataConfig(Settings):
     domain_shares: Literal["even", "size"] = "even"
     share_temperature: float = Field(1.0, ge=1)
     label_shares: Literal["even", "natural"] = "even"
+    leak_levels: tuple[Literal["exact", "span", "near"], ...] = Field(("exact", "span"), min_length=1)
     keep_leaks: bool = False
     mask_absent_labels: bool = False
 

@@ -1,7 +1,8 @@
 """Building a corpus: read each domain, cut missing splits, guard against leaks, sample, write.
 
-It does not know where the result is kept or how it is found again. The order matters: duplicates go before splits
-are cut (so a cut makes no leak), the guard sees whole evaluation splits (so sampling hides none), sampling is last.
+It does not know where the result is kept or how it is found again. The order matters: duplicates go before
+splits are cut (so a cut makes no leak), the guard sees whole evaluation splits (so sampling hides none),
+sampling is last.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from trainer_job.config import SPLITS, DataConfig, DomainConfig
-from trainer_job.data.leaks import Finder, Splits, conflicts, find_exact, first_of_each, guard
+from trainer_job.data.leaks import Finder, Splits, conflicts, find_exact, guard, one_of_each
+from trainer_job.data.near import find_near
 from trainer_job.data.rows import Prepared, capped, prepare
 from trainer_job.data.sampling import allocate, domain_weights, draw, generator
 from trainer_job.data.sources import Located
+from trainer_job.data.spans import find_spans
 from trainer_job.data.splits import cut
 from trainer_job.data.store import Batch, write_table
 from trainer_job.errors import DataError
@@ -47,7 +50,7 @@ def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | 
         read[name], sources[name] = _read_domain(name, domain, config, located[name], folder)
     torn = conflicts(read, config.labels)
     whole = {name: _cut_missing(name, _unique(parts, sources[name]), config) for name, parts in read.items()}
-    kept, leaks = guard(whole, _finders(config), keep=config.keep_leaks)
+    kept, leaks = guard(whole, [FINDERS[level] for level in config.leak_levels], keep=config.keep_leaks)
     leaks |= {"conflicting_labels": torn["texts"], "conflict_examples": torn["examples"]}
     sampled = _sample(kept, config, sources)
     counts = {name: _counts(parts, config.domains[name], config.labels) for name, parts in sampled.items()}
@@ -60,8 +63,7 @@ def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | 
     return Built(splits, counts, sources, leaks)
 
 
-def _finders(config: DataConfig) -> list[Finder]:
-    return [find_exact]
+FINDERS: dict[str, Finder] = {"exact": find_exact, "span": find_spans, "near": find_near}
 
 
 def _read_domain(
@@ -99,7 +101,7 @@ def _read_domain(
 
 
 def _unique(parts: Mapping[str, Prepared], record: dict[str, Any]) -> dict[str, Prepared]:
-    unique = {split: part.take(first_of_each(part)) for split, part in parts.items()}
+    unique = {split: part.take(one_of_each(part)) for split, part in parts.items()}
     record["duplicates"] = {split: len(parts[split]) - len(unique[split]) for split in parts}
     return unique
 
@@ -173,14 +175,14 @@ def _check(
     for split, part in parts.items():
         if len(part) == 0:
             raise DataError(
-                f"domain {name!r}: {split} has no rows left ({leaks['dropped']} leaking rows were dropped in all); "
+                f"domain {name!r}: {split} has no rows left ({leaks['dropped']} leaking rows went in all); "
                 "give more data, or more samples, or correct the splits"
             )
         absent = [label for label in domain.labels if counts[split][label] == 0]
         if absent and split == "train":
             raise DataError(
-                f"domain {name!r}: no training row is {absent[0]}, one of its labels {list(domain.labels)}; correct "
-                "label_map or thresholds, raise train_samples, or declare only the labels that it has"
+                f"domain {name!r}: no training row is {absent[0]}, one of its labels {list(domain.labels)}; "
+                "correct label_map or thresholds, raise train_samples, or declare only the labels that it has"
             )
         if absent:
             record["warnings"].append(f"{split}: no row is {' or '.join(absent)}")

@@ -1,7 +1,7 @@
 """Collating: rows of like length in one batch, padded no further than needed.
 
-It does not know data sets or models. Padding is the largest waste in this job, so both halves live here: which
-rows share a batch, and how far a batch is padded.
+It does not know data sets or models. Padding is the largest waste in this job, so both halves live here:
+which rows share a batch, and how far a batch is padded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Collator:
     multiple: int = 8
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (B, T) int64; of `labels`, `domain_id`, `row_id` (B,) what the rows have."""
+        """`input_ids`, `attention_mask` (B, T) and what rows have of `labels`, `domain_id`, `row_id` (B,)."""
         import torch
 
         longest = max(len(row["input_ids"]) for row in rows)
@@ -55,9 +55,9 @@ def length_grouped_order(
 ) -> list[int]:
     """A random order of all rows in which each run of `batch_size` rows is of like length.
 
-    Rows are shuffled, sorted by length inside pools of 50 batches, cut into batches, and the batches shuffled; a
-    last batch that is not full stays last. R ranks that take consecutive micro-batches of one global batch so see
-    the same global batches as one rank does.
+    Rows are shuffled, sorted by length inside pools of 50 batches, cut into batches, and the batches
+    shuffled; a last batch that is not full stays last. R ranks that take consecutive micro-batches of one
+    global batch so see the same global batches as one rank does.
 
     Args:
         lengths: (n,) tokens of each row.

@@ -1,7 +1,7 @@
 """The corpus: train, validation and test rows of all domains, with the record of how they came about.
 
-It does not know how rows are read or chosen (`build` does), nor models. A corpus in the cache is found again by its
-configuration and the state of its sources, and then opens in no time, memory-mapped.
+It does not know how rows are read or chosen (`build` does), nor models. A corpus in the cache is found
+again by its configuration and the state of its sources, and then opens in no time, memory-mapped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ RULES = 1  # raise it whenever cleaning, keys, sampling or the guard change, so 
 class Corpus:
     """All rows that a sweep reads. Datasets are memory-mapped where a cache folder was given.
 
-    Columns of each split: `text` (string), `label`, `domain_id` and `row_id` (int64; row_id is 0 … n-1 in order).
+    Columns of each split: `text` (string), `label`, `domain_id` and `row_id` (int64; row_id is 0 … n-1 in
+    order).
     """
 
     splits: Mapping[str, Any]  # split → datasets.Dataset

@@ -1,8 +1,8 @@
 """The leak guard: training rows that also stand in an evaluation split, within a domain or across domains.
 
-It does not know files or sampling. The first level compares whole texts by key; `spans` and `near` find parts and
-near-duplicates among the rows that are left. Evaluation splits stay whole but for validation rows that stand in a
-test split: validation chooses, so it must not have seen test either.
+It does not know files or sampling. The first level compares whole texts by key; `spans` and `near` find
+parts and near-duplicates among the rows that are left. Evaluation splits stay whole but for validation rows
+that stand in a test split: validation chooses, so it must not have seen test either.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def guard(
         keep: report, but drop nothing.
 
     Returns:
-        The cleaned splits, and the report: `found` and `dropped` (distinct rows; 0 with `keep`), `kept`, and `pairs`,
-        each with its number of rows `dropped`, the number of evaluation `texts` that they met, and one example. A row that meets
-        several splits counts in several pairs.
+        The cleaned splits, and the report: `found` and `dropped` (distinct rows; 0 with `keep`), `kept`,
+        and `pairs`, each with its number of rows `dropped`, the number of evaluation `texts` that they met,
+        and one example. A row that meets several splits counts in several pairs.
     """
     left = {domain: dict(parts) for domain, parts in splits.items()}
     pairs: list[dict[str, Any]] = []
@@ -105,9 +105,16 @@ def prepared(splits: Splits, place: Place) -> Prepared:
     return splits[place[0]][place[1]]
 
 
-def first_of_each(part: Prepared) -> npt.NDArray[np.int64]:
-    """Ascending positions of the first row of each text of a split: duplicates are kept once."""
-    return np.sort(np.unique(part.key, return_index=True)[1])
+def one_of_each(part: Prepared) -> npt.NDArray[np.int64]:
+    """Ascending positions of one row for each text of a split: the first with its commonest label."""
+    order = np.lexsort((part.label, part.key))
+    key, label = part.key[order], part.label[order]
+    start = np.flatnonzero(np.r_[True, (key[1:] != key[:-1]) | (label[1:] != label[:-1])])
+    length = np.diff(np.r_[start, len(key)])
+    first, of_key = order[start], key[start]
+    best = np.lexsort((first, -length, of_key))
+    leads = np.r_[True, of_key[best][1:] != of_key[best][:-1]]
+    return np.sort(first[best][leads])
 
 
 def conflicts(splits: Splits, labels: Sequence[str], *, examples: int = 20) -> dict[str, Any]:

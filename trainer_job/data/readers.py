@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from trainer_job.errors import DataError
 
@@ -32,13 +32,11 @@ def format_of(path: Path, declared: str | None) -> str:
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() not in SUFFIXES:
         known = ", ".join(SUFFIXES)
-        raise DataError(
-            f"{path}: suffix {suffix!r} is not one of {known}; set source.format to jsonl, csv, tsv or parquet"
-        )
+        raise DataError(f"{path}: suffix {suffix!r} is not one of {known}; set source.format")
     return SUFFIXES[suffix.lower()]
 
 
-def read_rows(path: Path, *, format: str, encoding: str, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(path: Path, *, form: str, encoding: str, columns: Sequence[str]) -> Iterator[Row]:
     """Yield the named columns of each row, in file order; only a line (or a Parquet batch) is held in memory.
 
     Raises:
@@ -49,13 +47,13 @@ def read_rows(path: Path, *, format: str, encoding: str, columns: Sequence[str])
         "csv": _read_delimited,
         "tsv": _read_delimited,
         "parquet": _read_parquet,
-    }[format]
+    }[form]
     try:
-        yield from reader(path, format=format, encoding=encoding, columns=columns)
+        yield from reader(path, form=form, encoding=encoding, columns=columns)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(
-            f"{path}: byte 0x{byte:02x} is not {encoding}; set source.encoding (such as latin-1) or re-encode the file"
+            f"{path}: byte 0x{byte:02x} is not {encoding}; set source.encoding (such as latin-1)"
         ) from error
     except LookupError as error:
         raise DataError(
@@ -82,11 +80,12 @@ def require_columns(where: str, present: Sequence[str], wanted: Sequence[str]) -
 
 @contextmanager
 def _open_text(path: Path, encoding: str) -> Iterator[IO[str]]:
-    encoding = (
-        "utf-8-sig" if encoding.lower().replace("_", "-") == "utf-8" else encoding
-    )  # spreadsheets write a BOM
-    binary: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with io.TextIOWrapper(binary, encoding=encoding, newline="") as stream:
+    if encoding.lower().replace("_", "-") == "utf-8":
+        encoding = "utf-8-sig"  # spreadsheets write a byte-order mark
+    with (
+        gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as binary,
+        io.TextIOWrapper(cast("IO[bytes]", binary), encoding=encoding, newline="") as stream,
+    ):
         yield stream
 
 
@@ -109,9 +108,9 @@ def _read_jsonl(path: Path, *, encoding: str, columns: Sequence[str], **_: objec
             yield {name: row[name] for name in columns}
 
 
-def _read_delimited(path: Path, *, format: str, encoding: str, columns: Sequence[str]) -> Iterator[Row]:
+def _read_delimited(path: Path, *, form: str, encoding: str, columns: Sequence[str]) -> Iterator[Row]:
     # Tab-separated corpora do not quote: a lone " in a text would swallow the following rows.
-    if format == "tsv":
+    if form == "tsv":
         dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     else:
         dialect = {"strict": True}
@@ -134,7 +133,7 @@ def _read_delimited(path: Path, *, format: str, encoding: str, columns: Sequence
                 yield {name: row[place] for name, place in zip(columns, places, strict=True)}
         except csv.Error as error:
             raise DataError(
-                f"{path} line {rows.line_num}: not {format} ({error}); check quoting and format"
+                f"{path} line {rows.line_num}: not {form} ({error}); check quoting and format"
             ) from error
 
 

@@ -1,6 +1,7 @@
 """Rows: a source's raw values become cleaned text, a label of ours, a duplicate key and a group.
 
-It does not know files or other domains. Nothing is guessed: a value that the domain's map does not name is refused.
+It does not know files or other domains. Nothing is guessed: a value that the domain's map does not name is
+refused.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def label_reader(domain: DomainConfig, labels: tuple[str, ...]) -> Callable[[obj
                 return known[as_text(value)]
             except KeyError:
                 names = ", ".join(sorted(known))
-                msg = f"label {as_text(value)!r} is not in label_map ({names}); map it or drop such rows by where"
+                msg = f"label {as_text(value)!r} is not in label_map ({names}); map it, or drop it by where"
                 raise ValueError(msg) from None
 
         return mapped
@@ -87,7 +88,7 @@ def label_reader(domain: DomainConfig, labels: tuple[str, ...]) -> Callable[[obj
         name = "negative" if rating < low else "positive" if rating > high else "neutral"
         if name not in domain.labels:
             raise ValueError(
-                f"rating {rating} reads as {name}, outside labels={list(domain.labels)}; add it or move thresholds"
+                f"{rating} reads as {name}, outside {list(domain.labels)}; declare it or move a threshold"
             )
         return ids[name]
 
@@ -149,8 +150,8 @@ def prepare(
     texts = write_table(batches(), types={"text": "string"}, path=path)
     if len(texts) == 0:
         raise DataError(
-            f"{raw.where}: no row is left of {counts['read']} ({counts['filtered']} outside where, {counts['empty']} "
-            "without text); correct where or the text column"
+            f"{raw.where}: no row is left of {counts['read']} ({counts['filtered']} outside where, "
+            f"{counts['empty']} without text); correct where or the text column"
         )
     joined = {name: np.concatenate(parts) for name, parts in kept.items()}
     group = joined["group"] if domain.group else None
@@ -160,7 +161,7 @@ def prepare(
 
 
 def capped(raw: RawSplit, domain: DomainConfig, *, cap: int, seed: int, name: str) -> RawSplit:
-    """At most `cap` rows of those that pass `where`, drawn without reading texts, in the source's label shares."""
+    """At most `cap` rows that pass `where`, drawn in the source's own label shares without reading texts."""
     strata: dict[str, list[int]] = defaultdict(list)
     columns = [domain.label, *domain.where]
     for position, row in enumerate(raw.rows(columns)):

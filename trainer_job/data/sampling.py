@@ -1,4 +1,4 @@
-"""Sampling: how many rows each domain × label stratum gives, and which ones; pure functions of sizes and a seed.
+"""Sampling: how many rows each domain × label stratum gives, and which ones; pure functions with a seed.
 
 It does not know texts. Sources are sorted by label more often than not, so rows are always drawn by a seeded
 permutation inside a stratum, never taken from the head.
@@ -24,10 +24,10 @@ def generator(seed: int, *names: object) -> np.random.Generator:
 def allocate(
     total: int, weights: Mapping[str, float], *, capacities: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Split `total` in proportion to `weights` by the largest remainder (Hamilton); ties go to the earlier name.
+    """Split `total` in proportion to `weights` by the largest remainder; ties go to the earlier name.
 
-    With `capacities`, nobody gets more than theirs, and what they cannot take is spread over the others in the
-    same way; the sum falls short of `total` only when all are full.
+    With `capacities`, nobody gets more than theirs, and what they cannot take is spread over the others in
+    the same way; the sum falls short of `total` only when all are full.
     """
     given = dict.fromkeys(weights, 0)
     left = total
@@ -46,7 +46,7 @@ def allocate(
 
 
 def domain_weights(sizes: Mapping[str, int], *, shares: str, temperature: float) -> dict[str, float]:
-    """Weights of the domains: 1 each for `even`; size^(1/temperature) for `size` (Devlin et al. 2019; T5, §3.5.2)."""
+    """Weights of the domains: 1 each for `even`, size^(1/temperature) for `size` (T5, §3.5.2)."""
     if shares == "even":
         return dict.fromkeys(sizes, 1.0)
     return {name: float(size) ** (1.0 / temperature) for name, size in sizes.items()}

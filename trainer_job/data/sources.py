@@ -1,12 +1,12 @@
 """Sources: where a domain's rows are — the hub, local files, a saved `datasets` folder, an installed package.
 
-Locating is cheap and touches no row; opening gives one `RawSplit` for each split that the source has. It does not
-know labels beyond the column's name. A source that is not there stops the job: nothing stands in for it.
+Locating is cheap and touches no row; opening gives one `RawSplit` for each split that the source has. It
+does not know labels beyond the column's name. A source that is not there stops the job: nothing stands in
+for it.
 """
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ class FileRows:
         position = 0
         for path in self.paths:
             form = format_of(path, self.format)
-            for row in read_rows(path, format=form, encoding=self.encoding, columns=columns):
+            for row in read_rows(path, form=form, encoding=self.encoding, columns=columns):
                 if self.chosen is None or position in self.chosen:
                     yield row
                 position += 1
@@ -87,7 +87,7 @@ class TableRows:
 
 @dataclass(frozen=True)
 class Located:
-    """A source that was found: what the results record of it, what its cache depends on, and how to open it."""
+    """A source that was found: what the results record of it, what its cache hangs on, how to open it."""
 
     source: str
     revision: str | None
@@ -118,8 +118,8 @@ def _locate_files(name: str, source: FilesSource, root: Path | None) -> Located:
         raise DataError(f"data.root {root} is not a folder; mount it or set data.root to where the files are")
     found: dict[str, tuple[Path, ...]] = {}
     for split, pattern in source.splits.items():
-        full = str(base / pattern)
-        paths = tuple(Path(path) for path in sorted(glob.glob(full, recursive=True)))
+        full = base / pattern
+        paths = tuple(sorted(Path(full.anchor).glob(str(full.relative_to(full.anchor)))))
         if not paths:
             raise DataError(
                 f"domain {name!r}, {split}: no file matches {full}; set data.root or source.splits.{split}"
@@ -189,8 +189,8 @@ def _locate_hub(name: str, source: HubSource, root: Path | None) -> Located:
             except Exception as error:  # the library raises some twenty kinds, from network to parsing
                 raise DataError(
                     f"domain {name!r}: hub data set {source.path!r} (name {source.name!r}, revision "
-                    f"{source.revision!r}, split {split!r}) did not load: {_first_line(error)}; check the spelling, the "
-                    "network or HF_HOME, or take the domain from files"
+                    f"{source.revision!r}, split {split!r}) did not load: {_first_line(error)}; check path, "
+                    "the network or HF_HOME, or take the domain from files"
                 ) from error
         return _tables(name, tables, source.splits, source.path)
 

@@ -29,7 +29,8 @@ def cut(
         rng: decides which rows go where.
 
     Returns:
-        Split → ascending positions, `train` first. Without groups each label's count is within one row of its share.
+        Split → ascending positions, `train` first. Without groups each label's count is within one row of
+        its share.
     """
     if groups is None:
         return _cut_rows(labels, fractions, rng)

@@ -1,14 +1,15 @@
 """Tables on disk or in memory: rows go in by batches, a memory-mapped `datasets.Dataset` comes out.
 
-It does not know what the columns mean. With a directory the peak memory is one batch, whatever the number of rows;
-a folder of tables appears whole or not at all, so that ranks which build the same one at once do no harm.
+It does not know what the columns mean. With a directory the peak memory is one batch, whatever the number
+of rows; a folder of tables appears whole or not at all, so that ranks which build the same one at once do
+no harm.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
         DataError: the cache cannot be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+        aside.mkdir(parents=True)
     except OSError as error:
         raise DataError(
             f"cache {folder.parent} cannot be written ({error}); set cache to a writable folder"

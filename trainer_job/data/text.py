@@ -18,7 +18,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def clean(text: str, *, repair_mojibake: bool = False) -> str:
-    """The text as the model reads it: `<br />` and runs of white space become one space, the ends are trimmed.
+    """The text as the model reads it: `<br />` and runs of white space become one space, ends are trimmed.
 
     Case, punctuation, emoji, user names and links stay as they are: the service sees them too. Only with
     `repair_mojibake` are wrongly decoded characters mended (`donâ€™t` → `don't`) and HTML entities read
@@ -34,7 +34,7 @@ def clean(text: str, *, repair_mojibake: bool = False) -> str:
 
 
 def fold(text: str) -> str:
-    """The text without what does not tell two texts apart: NFKC, case folded, white space and punctuation gone.
+    """The text without what does not tell two texts apart: NFKC, case folded, no white space, no punctuation.
 
     White space goes altogether, since corpora differ in tokenising (`is n't`, `isn't`).
     """
@@ -49,8 +49,8 @@ def words(text: str) -> list[str]:
 def text_key(text: str) -> int:
     """A signed 64-bit key of the folded text, the same on every machine and run.
 
-    A text of punctuation or emoji alone folds to nothing; it is then keyed by itself. At ten million texts the
-    chance of any false match is about 3 in a million (birthday bound n² / 2⁶⁵).
+    A text of punctuation or emoji alone folds to nothing; it is then keyed by itself. At ten million texts
+    the chance of any false match is about 3 in a million (birthday bound n² / 2⁶⁵).
     """
     folded = fold(text) or "\x00" + text
     return int.from_bytes(
