@@ -1,0 +1,85 @@
+"""Five text classifiers over one stratified geometry of token representations.
+
+Importing registers `StratifiedConfig` and `StratifiedForSequenceClassification` with the Auto classes of
+transformers, so `AutoModelForSequenceClassification.from_pretrained(BUNDLE)` works. Without torch, for a service
+that runs exported models, the import does nothing, and `stratified_models.bundle` still reads bundles.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from stratified_models.errors import (
+    BackboneError,
+    BundleCorrupt,
+    BundleError,
+    BundleIncompatible,
+    BundleIncomplete,
+    BundleMissing,
+    ModelError,
+)
+
+if TYPE_CHECKING:
+    from stratified_models.base import StratifiedForSequenceClassification
+    from stratified_models.calibration import GateFit
+    from stratified_models.config import VARIANTS, StratifiedConfig
+    from stratified_models.cost import flops_per_token
+    from stratified_models.loading import LoadReport, load_pretrained, load_tokenizer, resolve_backbone
+    from stratified_models.outputs import StratifiedOutput
+
+__all__ = [
+    "VARIANTS",
+    "BackboneError",
+    "BundleCorrupt",
+    "BundleError",
+    "BundleIncompatible",
+    "BundleIncomplete",
+    "BundleMissing",
+    "GateFit",
+    "LoadReport",
+    "ModelError",
+    "StratifiedConfig",
+    "StratifiedForSequenceClassification",
+    "StratifiedOutput",
+    "flops_per_token",
+    "load_pretrained",
+    "load_tokenizer",
+    "resolve_backbone",
+]
+
+_HOMES = {
+    "VARIANTS": "config",
+    "GateFit": "calibration",
+    "LoadReport": "loading",
+    "StratifiedConfig": "config",
+    "StratifiedForSequenceClassification": "base",
+    "StratifiedOutput": "outputs",
+    "flops_per_token": "cost",
+    "load_pretrained": "loading",
+    "load_tokenizer": "loading",
+    "resolve_backbone": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def _register() -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from stratified_models.base import StratifiedForSequenceClassification
+    from stratified_models.config import StratifiedConfig
+
+    AutoConfig.register(StratifiedConfig.model_type, StratifiedConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(
+        StratifiedConfig, StratifiedForSequenceClassification, exist_ok=True
+    )
+
+
+if all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers")):
+    _register()

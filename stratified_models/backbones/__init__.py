@@ -1,0 +1,1 @@
+"""One adapter per family of pretrained encoders; the registry names them."""

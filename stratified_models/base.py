@@ -1,0 +1,272 @@
+"""The classifier: encode → pool → logits → loss, the same for every variant.
+
+It does not know what a variant does between the sub-layers (see `hooks`), which family the encoder is of (see
+`backbone`), nor who trains it.
+
+What is unusual here:
+- Blocks are walked sub-layer by sub-layer; at block ℓ_g the gate reads the tokens' strata once, for all blocks.
+- Where pooling reads one position, the last block computes that position alone, unless a loss needs statistics
+  of its experts.
+- Auxiliary losses divide by counts that `average_over_ranks` makes global, so that data parallelism's mean of
+  gradients is the gradient of the global batch.
+
+B rows, T tokens, S tokens of the last block, D width, C classes, N domains, K strata, M expert blocks, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from stratified_models.calibration import GateFit, calibrate_
+from stratified_models.config import StratifiedConfig
+from stratified_models.domains import DomainHead
+from stratified_models.gate import GEOMETRY, StratumGate
+from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
+from stratified_models.objective import Encoded, content_mean, objective
+from stratified_models.outputs import StratifiedOutput
+from stratified_models.registry import VARIANT_CLASSES, family_of
+
+__all__ = ["StratifiedForSequenceClassification"]
+
+
+class StratifiedForSequenceClassification(PreTrainedModel):
+    """Domain-aware text classifier over a pretrained encoder, in one of five variants.
+
+    Attributes:
+        average_over_ranks: under data parallelism, a function that takes a small detached vector to its mean over
+            ranks; None on one process. Called once per training forward with labels.
+    """
+
+    config_class = StratifiedConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs: ClassVar[bool] = False  # Trainer must not rescale: the loss is a mean already
+    _supports_sdpa = True
+    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"gate", "domain_head"}
+    average_over_ranks: Callable[[Tensor], Tensor] | None = None
+
+    def __init__(self, config: StratifiedConfig) -> None:
+        super().__init__(config)
+        self.family = family_of(config.backbone_config)
+        self.backbone = self.family.build(config.backbone_config)
+        self.pooler = self.family.pooler(config.backbone_config)
+        self.classifier = nn.Linear(config.hidden_size, len(config.labels))
+        self.domain_head = DomainHead(
+            width=config.hidden_size,
+            domains=len(config.domains),
+            classes=len(config.labels),
+            allowed=config.domain_labels or [],
+            bias=config.domain_bias,
+            dropout=config.domain_dropout,
+        )
+        self.variant = VARIANT_CLASSES[config.variant](config, self.family)
+        self.gate = self._build_gate(config) if self.variant.uses_strata else None
+        for index in self.variant.replaces_ffn:
+            self.family.remove_ffn_(self.backbone, index)
+        self.plain = BlockHooks()
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @staticmethod
+    def _build_gate(config: StratifiedConfig) -> StratumGate:
+        return StratumGate(
+            width=config.hidden_size,
+            coordinates=config.gate_dim,
+            ranks=config.ranks,
+            domains=len(config.domains),
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        initialise = getattr(module, "initialise_", None)
+        if initialise is not None:
+            initialise()
+        else:
+            super()._init_weights(module)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        domain_id: Tensor | None = None,
+        row_id: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **ignored: Any,
+    ) -> StratifiedOutput:
+        """Classify a batch.
+
+        Args:
+            input_ids: token ids, (B, T).
+            attention_mask: 1 for tokens, 0 for padding, (B, T); None is all tokens.
+            labels: class ids, (B,), −100 where there is none; None computes no loss.
+            domain_id: domain ids, (B,), −1 where unknown; None is all unknown.
+            row_id: travels with the batch and is not used.
+            inputs_embeds: word embeddings (B, T, D) in place of looking `input_ids` up.
+        """
+        every_token = labels is not None and self.variant.needs_every_token
+        encoded = self.encode(
+            input_ids, attention_mask, domain_id, inputs_embeds=inputs_embeds, every_token=every_token
+        )
+        logits = self.classifier(self.pooler(encoded.hidden, encoded.content))
+        logits = self.domain_head.add_bias(logits, encoded.domain.weights)
+        if self.config.mask_absent_labels:
+            logits = self.domain_head.rule_out_absent(logits, encoded.domain, domain_id)
+        parts: dict[str, Tensor] = {}
+        if labels is not None:
+            average = self.average_over_ranks if self.training else None
+            parts = objective(
+                encoded, logits, self.config, labels=labels, domain_id=domain_id, average=average
+            )
+        if self.training and encoded.traces:
+            self.variant.observe_(encoded.traces)
+        return StratifiedOutput(logits=logits, **parts, **_describe(encoded, self.config.gate_dim))
+
+    def encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        domain_id: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        every_token: bool = True,
+    ) -> Encoded:
+        """Hidden states after the last block, with what gate, domain head and experts say on the way.
+
+        `every_token` False allows the last block to compute only what pooling reads: S = 1.
+        """
+        hidden = self.family.embed(self.backbone, input_ids, inputs_embeds)  # (B, T, D)
+        valid, content = self._token_masks(input_ids, attention_mask, hidden)
+        mask = self.family.mask(valid)
+        strata = Strata.nothing(valid)
+        for index in range(self.config.gate_layer):
+            hidden, _ = self._run_block(index, hidden, mask, strata)
+        pooled = content_mean(hidden, content)
+        domain = self.domain_head(pooled, domain_id)
+        gate = None if self.gate is None else self.gate(hidden, pooled, content, domain.weights)
+        if gate is not None:
+            strata = Strata(gate.posterior, gate.posterior, valid)
+        hidden, traces = self._run_upper(hidden, mask, strata, every_token)
+        return Encoded(hidden, domain, gate, traces, content, valid)
+
+    def _token_masks(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Valid and content tokens, each (B, T) bool."""
+        if attention_mask is None:
+            valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        else:
+            valid = attention_mask.bool()
+        content = valid
+        if input_ids is not None:
+            for special in self.config.special_token_ids:
+                content = content & (input_ids != special)
+        return valid, content
+
+    def _run_upper(
+        self, hidden: Tensor, mask: Tensor, strata: Strata, every_token: bool
+    ) -> tuple[Tensor, list[ExpertTrace]]:
+        """Blocks ℓ_g … L−1, and the variant's mixture of their hidden states."""
+        traces: list[ExpertTrace] = []
+        states = [hidden]
+        *lower, last = self.config.stratified_blocks
+        first = self.family.reads_first and not every_token
+        for index in (*lower, last):
+            hidden, trace = self._run_block(index, hidden, mask, strata, first=first and index == last)
+            traces += [] if trace is None else [trace]
+            states = [*states, hidden] if self.variant.mixes_states else [hidden]
+        mixed = self.variant.mix(states, strata.first() if first else strata)
+        return self.family.finish(self.backbone, mixed), traces
+
+    def _hooks(self, index: int) -> BlockHooks:
+        return cast(
+            BlockHooks, self.variant.blocks[str(index)] if str(index) in self.variant.blocks else self.plain
+        )
+
+    def _run_block(
+        self, index: int, hidden: Tensor, mask: Tensor, strata: Strata, *, first: bool = False
+    ) -> tuple[Tensor, ExpertTrace | None]:
+        block, hooks = self.family.block(self.backbone, index), self._hooks(index)
+        arguments = (block, hooks, hidden, mask, strata, first)
+        if self.gradient_checkpointing and self.training:
+            saved = self._gradient_checkpointing_func(self.family.run_block, *arguments)
+            return cast("tuple[Tensor, ExpertTrace | None]", saved)
+        return self.family.run_block(*arguments)
+
+    def prepare_for_inference(self) -> Self:
+        """Evaluation mode, with the gate's density folded; call after every load."""
+        self.eval()
+        if self.gate is not None:
+            self.gate.fold_()
+        return self
+
+    @torch.no_grad()
+    def calibrate_gate_(self, batches: Iterable[Mapping[str, Tensor]], *, seed: int) -> GateFit:
+        """Place the gate's density on the content tokens of `batches`; without a gate, do nothing.
+
+        Args:
+            batches: each holds `input_ids` and `attention_mask`, (B, T); rows of the training split alone.
+            seed: of clustering, and of the sample where there are more vectors than `calibration.LIMIT`.
+
+        Raises:
+            ModelError: too few content tokens, or hidden states that are not finite.
+        """
+        if self.gate is None:
+            return GateFit()
+        training = self.training
+        self.eval()
+        vectors = [self._content_vectors(batch) for batch in batches]
+        self.train(training)
+        width = self.config.hidden_size
+        return calibrate_(self.gate, torch.cat(vectors) if vectors else torch.empty(0, width), seed=seed)
+
+    def _content_vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """h^(ℓ_g) of the content tokens of a batch, (M, D)."""
+        input_ids = batch["input_ids"].to(self.device)
+        hidden = self.family.embed(self.backbone, input_ids, None)
+        valid, content = self._token_masks(input_ids, batch["attention_mask"].to(self.device), hidden)
+        mask, strata = self.family.mask(valid), Strata.nothing(valid)
+        for index in range(self.config.gate_layer):
+            hidden, _ = self._run_block(index, hidden, mask, strata)
+        return hidden[content].float().cpu()
+
+    def parameter_multiplier_groups(self) -> dict[str, list[str]]:
+        """Names of trainable parameters by learning rate: "backbone", "new", and "geometry" (no weight decay)."""
+        groups: dict[str, list[str]] = {"backbone": [], "new": [], "geometry": []}
+        pretrained = {f"variant.{name}" for name in self.variant.backbone_parameters()}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name.startswith("backbone.") or name in pretrained:
+                groups["backbone"].append(name)
+            elif name in {f"gate.{part}" for part in GEOMETRY}:
+                groups["geometry"].append(name)
+            else:
+                groups["new"].append(name)
+        return groups
+
+    def balance_experts_(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        """After an optimizer step: move the experts' selection bias; `reduce` sums loads over ranks."""
+        self.variant.balance_(reduce)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's word embeddings."""
+        return self.backbone.get_input_embeddings()
+
+
+def _describe(encoded: Encoded, coordinates: int) -> dict[str, Tensor]:
+    """What the readings say, by output field."""
+    fields = {"domain_logits": encoded.domain.logits, "energy": encoded.domain.energy}
+    if encoded.gate is not None:
+        count = encoded.content.sum(-1).clamp(min=1)
+        fields["geometry"] = -(encoded.gate.log_likelihood * encoded.content).sum(-1) / (coordinates * count)
+        fields["occupancy"], fields["strata"] = encoded.gate.occupancy, encoded.gate.posterior
+    if encoded.traces:
+        fields["expert_load"] = torch.stack([trace.load for trace in encoded.traces])
+    return fields
