@@ -28,8 +28,8 @@ def list_checkpoints(unit_folder: Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
-def mark_complete(folder: Path, *, step: int, world_size: int, identity: str) -> None:
-    """Flush every file of a checkpoint to disk, then write its marker."""
+def mark_complete(folder: Path, *, step: int, world_size: int, identity: str, last: bool) -> None:
+    """Flush every file of a checkpoint to disk, then write its marker; `last` says that training ended here."""
     sizes: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp"):
@@ -37,9 +37,13 @@ def mark_complete(folder: Path, *, step: int, world_size: int, identity: str) ->
                 os.fsync(stream.fileno())
             sizes[path.name] = path.stat().st_size
     sync_directory(folder)
-    write_json(
-        folder / MARKER, {"step": step, "world_size": world_size, "identity": identity, "files": sizes}
-    )
+    marker = {"step": step, "world_size": world_size, "identity": identity, "last": last, "files": sizes}
+    write_json(folder / MARKER, marker)
+
+
+def is_last(folder: Path) -> bool:
+    """Whether training was over when this checkpoint was written."""
+    return bool((read_json(folder / MARKER) or {}).get("last"))
 
 
 def flaw(folder: Path, *, world_size: int, identity: str) -> str | None:

@@ -35,7 +35,7 @@ from trainer_job.units import (
     write_status,
 )
 
-Recorder = Callable[[str], Any]
+Recorder = Callable[[str], dict[str, Any]]
 
 
 def source_signature(config: RunConfig) -> str:
@@ -64,6 +64,7 @@ class Sweep:
         self.log = structlog.get_logger("supervisor")
         self.units = planned_units(self.config)
         self.recorded = -1
+        self.last: dict[str, Any] = {}
 
     def run(self) -> bool:
         """Train what is missing; True when there was anything to do. Raises JobError with the job's exit code."""
@@ -71,13 +72,24 @@ class Sweep:
             self._check_folder()
             signature = source_signature(self.config)
             if not self.pending() and self._data_untouched(signature):
-                self.record("complete")
+                self._keep_or_rebuild()
                 return False
             record_identity(self.layout, self.config)
             while not self._finished(signature):
                 self._attempt(handle, signature)
             self._conclude()
             return True
+
+    def _keep_or_rebuild(self) -> None:
+        """Nothing to train: leave a complete record as it is; make it anew when it is missing or says otherwise."""
+        found = read_json(self.layout.record)
+        if found is not None and found.get("status") == "complete":
+            self.last = found
+        else:
+            self._write("complete")
+
+    def _write(self, status: str) -> None:
+        self.last = self.record(status)
 
     def pending(self) -> list[Unit]:
         """Units that are neither complete for the recorded data nor failed for good in this run."""
@@ -144,7 +156,7 @@ class Sweep:
         """Rebuild results.json whenever another unit has been finished."""
         count = sum(self._complete(unit) for unit in self.units)
         if count != self.recorded:
-            self.record("running")
+            self._write("running")
             self.recorded = count
 
     def _consequences(self, code: int) -> None:
@@ -163,7 +175,7 @@ class Sweep:
     def _preempt(self, running: list[Unit]) -> None:
         for unit in running:  # no checkpoint of this moment; the last complete one counts
             write_status(self.layout.unit(unit), "preempted")
-        self.record("preempted")
+        self._write("preempted")
         left = len(self.pending())
         raise Preempted(
             f"stopped by {self.stop.signal_name or 'a signal to the worker'} with {left} of {len(self.units)} units to go; "
@@ -173,7 +185,7 @@ class Sweep:
     def _judge(self, failure: Failure) -> None:
         """Decide after a failure: end the job, give the unit up, or try it again."""
         if failure.unit is None:
-            self.record("partial")
+            self._write("partial")
             raise failure.as_error()
         folder = self.layout.unit(failure.unit)
         if self.ledger.is_final(failure):
@@ -187,9 +199,9 @@ class Sweep:
     def _conclude(self) -> None:
         """Write the final record; raises when units failed for good."""
         if not self.failed:
-            self.record("complete")
+            self._write("complete")
             return
-        self.record("partial")
+        self._write("partial")
         names = ", ".join(sorted(unit.name for unit in self.failed))
         done = len(finished_records(self.layout, config_digest=config_hash(self.config)))
         if done == 0:

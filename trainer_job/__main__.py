@@ -1,0 +1,185 @@
+"""`stratified-train`: plan, run, report, promote, schema. Exit codes are those of `trainer_job.errors`.
+
+It reads the command line and the environment, and prints; what a command does lives elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trainer_job import logs
+from trainer_job.config import RunConfig
+from trainer_job.errors import ConfigError, JobError
+from trainer_job.launch import Devices, choose_devices, visible_gpus
+from trainer_job.loading import load_config, shipped_names
+
+EXIT_CODES = """\
+exit codes:
+  0   every unit complete, results valid
+  2   configuration or command line wrong        3   data or weights unavailable or invalid
+  42  training failed for good                   70  some units failed, the others are complete
+  75  stopped (SIGTERM, Ctrl-C), all saved       1   anything else
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as one line, with the same exit code as a wrong configuration."""
+
+    def error(self, message: str) -> Any:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = _Parser(
+        prog="stratified-train",
+        description="Train and compare the stratified sentiment classifiers.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE|NAME",
+        help=f"YAML file, or a shipped configuration: {', '.join(shipped_names())}",
+    )
+    shared.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="override one setting, as in training.epochs=3; may be repeated, and stand before other options",
+    )
+    commands.add_parser("plan", parents=[shared], help="say what would run; opens no data and no GPU")
+    commands.add_parser("run", parents=[shared], help="train what is missing, compare, select, report")
+    commands.add_parser(
+        "report", parents=[shared], help="rebuild results.json and the reports from the units"
+    )
+    promote = commands.add_parser("promote", parents=[shared], help="decide yourself what is served")
+    promote.add_argument("unit", metavar="VARIANT[:SEED]")
+    promote.add_argument("--reason", required=True, help="why; it is recorded")
+    commands.add_parser("schema", help="print the JSON Schema of results.json")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = build_parser().parse_args(line)
+        logs.configure()
+        return dispatch(options, line)
+    except JobError as error:
+        return fail(str(error), error.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return fail(f"{place}{error.strerror or error}; the job needs room and write access there", 1)
+
+
+def fail(message: str, code: int) -> int:
+    """One line on stderr, and where Kubernetes shows it; returns the code."""
+    print(f"stratified-train: {message}", file=sys.stderr)
+    with suppress(OSError):
+        place = Path("/dev/termination-log")
+        if place.exists():
+            place.write_text(f"{message} (exit {code})\n", encoding="utf-8")
+    return code
+
+
+def dispatch(options: argparse.Namespace, line: list[str]) -> int:
+    """Do what the command says."""
+    if options.command == "schema":
+        from trainer_job.results import load_schema
+
+        print(json.dumps(load_schema(), indent=1, ensure_ascii=False))
+        return 0
+    config = load_config(options.config, settings=options.settings, environ=os.environ)
+    if options.command == "promote":
+        return promote(config, options)
+    devices = choose_devices(config, visible_gpus(os.environ))
+    if options.command == "plan":
+        from trainer_job.plan import make_plan, print_plan
+
+        print_plan(config, make_plan(config, devices), sys.stdout)
+        return 0
+    return run(config, devices, line) if options.command == "run" else report(config, devices)
+
+
+def promote(config: RunConfig, options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.promote import promote as decide
+    from trainer_job.report import write_report
+    from trainer_job.units import Layout
+
+    record = decide(config, options.unit, reason=options.reason)
+    write_report(record, Layout.of(config).results)
+    selected = record["selected"]
+    print(f"serving {selected['variant']}:{selected['seed']} from now on: {selected['reason']}")
+    return 0
+
+
+def report(config: RunConfig, devices: Devices) -> int:
+    """The command of that name."""
+    from trainer_job import results
+    from trainer_job.files import read_json
+    from trainer_job.report import write_report
+    from trainer_job.tables import print_comparison
+    from trainer_job.units import Layout
+
+    layout = Layout.of(config)
+    earlier = read_json(layout.record) or {}
+    if not (layout.state / "data.json").is_file():
+        raise ConfigError(f"{layout.results}: no sweep there; run `stratified-train run` first")
+    status = earlier.get("status", "partial")
+    command = (earlier.get("run") or {}).get("command", [])
+    built = results.build(config, layout, status=status, command=command, devices=devices)
+    record = results.write(layout, built)
+    for path in write_report(record, layout.results):
+        print(path)
+    print_comparison(record, sys.stdout)
+    return 0
+
+
+def run(config: RunConfig, devices: Devices, line: list[str]) -> int:
+    """The command of that name."""
+    from trainer_job import results
+    from trainer_job.process import StopRequest
+    from trainer_job.report import write_report
+    from trainer_job.sweep import Sweep
+    from trainer_job.tables import print_comparison
+    from trainer_job.units import Layout
+
+    layout = Layout.of(config)
+    command = ["stratified-train", *line]
+
+    def record(status: str) -> dict[str, Any]:
+        built = results.build(config, layout, status=status, command=command, devices=devices)
+        written = results.write(layout, built)
+        if status != "running":
+            write_report(written, layout.results)
+        return written
+
+    with StopRequest().listening() as stop:
+        sweep = Sweep(
+            config=config, layout=layout, devices=devices, environ=os.environ, record=record, stop=stop
+        )
+        worked = sweep.run()
+    print_comparison(sweep.last, sys.stdout)
+    if not worked:
+        print(f"everything complete: {len(sweep.units)} units in {layout.results}, nothing to train")
+    print(f"report: {layout.results / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What a run would do, from the configuration alone: units, steps, devices, and a rough size and time.
+
+It opens no data set, no weights beyond a local config.json, no GPU and no network; so sizes that only the data know
+are said to be unknown, and times are orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from trainer_job.config import RunConfig
+from trainer_job.launch import Devices, available_cores
+from trainer_job.units import Layout, Unit, is_complete, planned_units
+
+MEAN_TOKENS = 60  # a row of mixed reviews, sentences and tweets; fewer when max_length cuts
+CORE_FLOPS, GPU_FLOPS = (
+    25e9,
+    60e12,
+)  # sustained in training: one x86 core in fp32, one data-centre GPU in bf16
+GROWTH = {
+    "none": 1.0,
+    "attention": 1.07,
+    "routing": 1.10,
+    "layers": 1.06,
+    "moe": 1.3,
+}  # time, measured on a CPU
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units and what they are expected to cost; None where only the data know."""
+
+    units: list[tuple[Unit, bool]]
+    devices: Devices
+    steps: int | None
+    seconds: float | None
+    disk_bytes: int
+
+    @property
+    def to_do(self) -> int:
+        """Units that are not complete yet."""
+        return sum(not done for _, done in self.units)
+
+
+def make_plan(config: RunConfig, devices: Devices) -> Plan:
+    """Work out the plan of a configuration on these devices."""
+    layout = Layout.of(config)
+    units = [(unit, is_complete(layout.unit(unit))) for unit in planned_units(config)]
+    width, blocks, vocabulary = backbone_size(config.model.backbone)
+    parameters = 12 * blocks * width * width + vocabulary * width
+    training = config.training
+    rows = config.data.train_samples
+    steps = training.max_steps
+    if steps is None and rows is not None:
+        steps = max(1, math.ceil(training.epochs * max(1, rows // training.batch_size)))
+    seconds = None
+    if steps is not None:
+        tokens = steps * training.batch_size * min(MEAN_TOKENS, config.model.max_length)
+        speed = GPU_FLOPS if devices.kind == "cuda" else CORE_FLOPS * available_cores() / devices.processes
+        per_unit = 6 * 12 * blocks * width * width * tokens / (speed * devices.processes)
+        seconds = sum(per_unit * GROWTH[unit.variant] for unit, done in units if not done)
+    checkpoints = 12 * parameters * (training.save_total_limit + 1)  # weights and two moments, fp32
+    return Plan(
+        units=units,
+        devices=devices,
+        steps=steps,
+        seconds=seconds,
+        disk_bytes=checkpoints + 4 * parameters * (len(units) + len(config.variants)),
+    )
+
+
+def backbone_size(name: str) -> tuple[int, int, int]:
+    """(width, blocks, vocabulary) out of a local config.json; DistilBERT-base's where there is none at hand."""
+    for folder in _folders(name):
+        for path in (folder / "config.json", folder / "model" / "config.json"):
+            if path.is_file():
+                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                width = found.get("hidden_size") or found.get("dim") or 768
+                blocks = found.get("num_hidden_layers") or found.get("n_layers") or 6
+                return int(width), int(blocks), int(found.get("vocab_size", 30522))
+    return 768, 6, 30522
+
+
+def _folders(name: str) -> list[Path]:
+    if not name.startswith("package:"):
+        return [Path(name)]
+    spec = importlib.util.find_spec(name.removeprefix("package:").partition(".")[0])
+    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them, roughly."""
+    if seconds is None:
+        return "unknown until the data are read"
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def print_plan(config: RunConfig, plan: Plan, stream: TextIO) -> None:
+    """Write the plan for people."""
+    data, training = config.data, config.training
+    rows = "all" if data.train_samples is None else f"{data.train_samples:,}"
+    steps = "unknown until the data are read" if plan.steps is None else f"{plan.steps:,} a unit"
+    lines = [
+        ("results", str(config.results)),
+        ("backbone", f"{config.model.backbone}, up to {config.model.max_length} tokens"),
+        ("domains", f"{', '.join(data.domains)}; {rows} training rows"),
+        ("devices", plan.devices.describe()),
+        ("batch", f"{training.batch_size} rows over all processes, {training.epochs:g} epochs"),
+        ("steps", steps),
+        ("units", f"{len(plan.units)}, of which {plan.to_do} to do"),
+        ("time", f"{duration(plan.seconds)}, in order of magnitude"),
+        ("disk", f"about {plan.disk_bytes / 2**30:.1f} GiB at most"),
+    ]
+    for name, text in lines:
+        stream.write(f"{name:<10} {text}\n")
+    for unit, done in plan.units:
+        stream.write(f"  {unit.name:<16} {'complete' if done else 'to do'}\n")

@@ -1,0 +1,179 @@
+"""Plots of a sweep as PNG files: quality with error bars, domains, learning curves, reliability.
+
+Input is a results.json record. It does not know the report that shows them; nothing is drawn at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+COLOURS = {
+    "none": "#4d4d4d",
+    "attention": "#0072b2",
+    "routing": "#d55e00",
+    "layers": "#009e73",
+    "moe": "#cc79a7",
+}
+DPI = 110
+
+
+def colour(variant: str) -> str:
+    """The variant's colour in every plot; chosen to be told apart by colour-blind readers."""
+    return COLOURS.get(variant, "#999999")
+
+
+def quality(record: Record, axes: Any) -> None:
+    """Pooled macro-F1 on test and validation with error bars, and TF-IDF as a line."""
+    names = list(record["variants"])
+    for place, name in enumerate(names):
+        for shift, split, alpha in ((-0.19, "validation", 0.45), (0.19, "test", 1.0)):
+            entry = record["variants"][name][split]["macro_f1"]
+            error = entry["sd"] if entry["sd"] is not None else entry["se"]
+            axes.bar(
+                place + shift,
+                entry["mean"],
+                width=0.36,
+                color=colour(name),
+                alpha=alpha,
+                yerr=error,
+                capsize=3,
+                ecolor="#222222",
+            )
+    rival = (record["baselines"]["tfidf_logreg"] or {}).get("test")
+    if rival:
+        axes.axhline(rival["macro_f1"], color="#b00000", linestyle="--", linewidth=1.2)
+        axes.annotate(
+            f"TF-IDF + LR {rival['macro_f1']:.3f}",
+            (1.0, rival["macro_f1"]),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color="#b00000",
+            fontsize=9,
+        )
+    axes.set_xticks(range(len(names)), names)
+    lowest = min(
+        [
+            record["variants"][name][split]["macro_f1"]["mean"]
+            for name in names
+            for split in ("validation", "test")
+        ]
+        + ([rival["macro_f1"]] if rival else [])
+    )
+    axes.set_ylim(max(0.0, lowest - 0.1), None)
+    axes.set_ylabel("macro-F1, pooled")
+    axes.set_title("Quality: validation (pale) and test, ± one s.e. or s.d. over seeds")
+
+
+def domains(record: Record, axes: Any) -> None:
+    """Macro-F1 on test for each domain and variant."""
+    names = list(record["variants"])
+    places = list(next(iter(record["variants"].values()))["per_domain"])
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        values = [record["variants"][name]["per_domain"][domain] for domain in places]
+        axes.bar(
+            [place + (number - (len(names) - 1) / 2) * width for place in range(len(places))],
+            [value["macro_f1"]["mean"] for value in values],
+            width=width * 0.92,
+            color=colour(name),
+            label=name,
+            yerr=[value["macro_f1"]["sd"] or value["accuracy_se"] or 0.0 for value in values],
+            capsize=2,
+            ecolor="#222222",
+            error_kw={"linewidth": 0.8},
+        )
+    axes.set_xticks(range(len(places)), places)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("macro-F1 over the domain's labels")
+    axes.set_title("Domains (test)")
+    axes.legend(ncols=len(names), fontsize=8, loc="lower center")
+
+
+def learning(record: Record, axes: Any) -> None:
+    """Training loss by step (smoothed by the logging interval), and validation macro-F1 on the right axis."""
+    right = axes.twinx()
+    labelled: set[str] = set()
+    for unit in record["units"]:
+        if unit["status"] != "complete":
+            continue
+        name, curves = unit["variant"], unit["curves"]
+        label = None if name in labelled else name
+        labelled.add(name)
+        train = [point for point in curves["train"] if point["loss"] is not None]
+        axes.plot(
+            [p["step"] for p in train],
+            [p["loss"] for p in train],
+            color=colour(name),
+            label=label,
+            linewidth=1.2,
+        )
+        points = curves["validation"]
+        right.plot(
+            [p["step"] for p in points],
+            [p["macro_f1"] for p in points],
+            color=colour(name),
+            marker="o",
+            linestyle=":",
+        )
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("training loss (lines)")
+    right.set_ylabel("validation macro-F1 (dotted)")
+    axes.set_title("Learning curves")
+    axes.legend(fontsize=8, loc="center right")
+
+
+def reliability(record: Record, axes: Any) -> None:
+    """Accuracy by confidence on test, after temperature scaling; the diagonal is perfect."""
+    axes.plot([0.3, 1], [0.3, 1], color="#bbbbbb", linestyle="--", linewidth=1)
+    labelled: set[str] = set()
+    for unit in record["units"]:
+        if unit["status"] != "complete":
+            continue
+        name = unit["variant"]
+        bins = [entry for entry in unit["reliability"] if entry["n"] >= 10]
+        ece = unit["test"]["ece"]
+        label = None if name in labelled else f"{name} (ECE {ece:.3f})"
+        labelled.add(name)
+        axes.plot(
+            [entry["confidence"] for entry in bins],
+            [entry["accuracy"] for entry in bins],
+            marker="o",
+            markersize=4,
+            color=colour(name),
+            label=label,
+        )
+    axes.set_xlabel("confidence after temperature scaling")
+    axes.set_ylabel("share right")
+    axes.set_title("Reliability (test; bins of at least 10 rows)")
+    axes.legend(fontsize=8)
+
+
+PLOTS: dict[str, tuple[Callable[[Record, Any], None], str]] = {
+    "quality": (
+        quality,
+        "Pooled macro-F1 of each variant with error bars, and the TF-IDF baseline as a line",
+    ),
+    "domains": (domains, "Macro-F1 of each variant in each domain"),
+    "learning": (learning, "Training loss and validation macro-F1 by step"),
+    "reliability": (reliability, "Share of right answers by confidence"),
+}
+
+
+def draw(record: Record, folder: Path) -> dict[str, Path]:
+    """Write one PNG for each plot into `folder`; returns their paths by name. Needs a finished unit."""
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, (plot, _) in PLOTS.items():
+        figure = Figure(figsize=(8, 4.4), dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        plot(record, axes)
+        paths[name] = folder / f"{name}.png"
+        figure.savefig(paths[name])
+    return paths

@@ -1,0 +1,132 @@
+"""report.md and report.html out of a results.json record: tables, plots, the verdict.
+
+The HTML is one file: its plots are inside. Input is the record alone, so a report can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer_job import tables
+from trainer_job.files import write_text
+from trainer_job.plots import PLOTS, draw
+
+TEMPLATES = Path(__file__).parent / "templates"
+Record = Mapping[str, Any]
+
+
+def write_report(record: Record, folder: Path) -> list[Path]:
+    """Write plots/*.png, report.md and report.html into `folder`; returns the two reports' paths."""
+    images = draw(record, folder / "plots") if record["variants"] else {}
+    context = build_context(record)
+    context["images"] = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
+    written = []
+    for name in ("report.md", "report.html"):
+        write_text(folder / name, render(name, context))
+        written.append(folder / name)
+    return written
+
+
+def render(name: str, context: Mapping[str, Any]) -> str:
+    """One report from its template; HTML is escaped, a missing value is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{name}.j2").render(context)
+
+
+def build_context(record: Record) -> dict[str, Any]:
+    """Everything that the templates show, as text."""
+    header, body = tables.comparison(record) if record["variants"] else ([], [])
+    done = [unit for unit in record["units"] if unit["status"] == "complete"]
+    chosen = (record["selected"] or {}).get("variant")
+    return {
+        "record": record,
+        "header": header,
+        "body": body,
+        "mark": f"{chosen} *",
+        "table": tables.markdown(header, body) if header else "",
+        "markdown": tables.markdown,
+        "plots": [(name, alt) for name, (_, alt) in PLOTS.items()],
+        "comparisons": [_comparison_row(entry) for entry in record["comparisons"]],
+        "strata_rows": [_strata_row(unit) for unit in done],
+        "cost_rows": [_cost_row(unit) for unit in done],
+        "data_rows": [_data_row(name, entry) for name, entry in record["data"]["domains"].items()],
+        "unfinished": [unit for unit in record["units"] if unit["status"] != "complete"],
+    }
+
+
+def _comparison_row(entry: Mapping[str, Any]) -> list[str]:
+    low, high = entry["ci95"]
+    return [
+        entry["a"],
+        entry["split"],
+        f"{entry['delta']:+.3f}",
+        f"{low:+.3f} … {high:+.3f}",
+        f"{entry['p']:.3f}",
+        f"{entry['p_corrected']:.3f}",
+        f"{entry['mcnemar']['p']:.3f}",
+        f"{100 * entry['detectable_accuracy_difference']:.1f} points, n = {entry['n']}",
+    ]
+
+
+def _strata_row(unit: Mapping[str, Any]) -> list[str]:
+    strata, calibration = unit["strata"], unit["calibration"]
+    ece = calibration["test"]["ece"]
+    information = "–"
+    if strata:
+        information = " / ".join(
+            tables.figure(strata[f"information_with_{name}_nats"]) for name in ("domain", "label")
+        )
+    return [
+        f"{unit['variant']}:{unit['seed']}",
+        f"{calibration['temperature']:.2f}",
+        f"{ece['before']:.3f} → {ece['after']:.3f}",
+        effective(strata),
+        information,
+        tables.figure(calibration["out_of_domain"]["threshold"], 2),
+    ]
+
+
+def effective(strata: Mapping[str, Any] | None) -> str:
+    """Effective number of strata in use, whatever form the diagnostics give it in."""
+    if not strata:
+        return "–"
+    value = strata.get("effective")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {tables.figure(part, 1)}" for name, part in value.items())
+    return tables.figure(value, 1)
+
+
+def _cost_row(unit: Mapping[str, Any]) -> list[str]:
+    seconds, throughput = unit["seconds"], unit["throughput"]
+    phases = ("train", "evaluate", "save", "predict", "total")
+    padding = throughput["padding_share"]
+    return [
+        f"{unit['variant']}:{unit['seed']}",
+        str(unit["steps"]),
+        " / ".join(tables.figure(seconds.get(name), 0) for name in phases),
+        tables.figure(throughput["tokens_per_second"], 0),
+        "–" if padding is None else f"{100 * padding:.0f} %",
+        f"{unit['flops_per_token'] / 1e6:.1f} M",
+        f"{unit['peak_memory_bytes'] / 2**20:.0f} MiB",
+    ]
+
+
+def _data_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    counts = entry["counts"]
+    splits = [
+        " + ".join(f"{n} {label[:3]}" for label, n in counts.get(split, {}).items() if n)
+        for split in ("train", "validation", "test")
+    ]
+    return [name, entry["source"], entry.get("licence") or "–", *splits]

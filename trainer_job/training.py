@@ -1,0 +1,316 @@
+"""One unit on `transformers.Trainer`: arguments, optimizer groups, the order of rows, evaluation, the best weights.
+
+Traps that this file closes, all of them silent: a loss multiplied by the number of processes (the model says
+`accepts_loss_kwargs = False`), NaN losses hidden from the log, nn.DataParallel, predictions in another order than
+the data set, unsynchronised stops, and checkpoints that look finished. It does not know where rows come from, nor
+what becomes of the predictions.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.training_args import ParallelMode
+
+from trainer_job.config import RunConfig
+from trainer_job.data import length_grouped_order
+from trainer_job.errors import JobError
+from trainer_job.launch import split_batch
+from trainer_job.ranks import sum_over_ranks
+
+CARRIED = ("labels", "domain_id", "row_id")
+KEPT = ("logits", "domain_logits", "energy", "geometry", "occupancy")
+
+
+class GlobalBatches(Sampler[int]):
+    """Rows in the order of whole global batches, so that any number of ranks sees the same ones.
+
+    Rank r of R takes every R-th micro-batch of what this yields. The rows of an epoch's last, incomplete batch are
+    left out (other ones in each epoch); fewer rows than one batch are repeated to fill it.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = list(lengths), batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch, also when it resumes inside one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        return max(1, len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[int]:
+        order = length_grouped_order(
+            self.lengths, batch_size=self.batch_size, seed=self.seed, epoch=self.epoch
+        )
+        full = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        rows = [row for batch in full if len(batch) == self.batch_size for row in batch]
+        if not rows:
+            rows = (order * math.ceil(self.batch_size / len(order)))[: self.batch_size]
+        return iter(rows)
+
+
+@dataclass
+class Meter:
+    """What the training steps cost: tokens with and without padding, and seconds by phase."""
+
+    real_tokens: int = 0
+    padded_tokens: int = 0
+    rows: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0, "save": 0.0})
+
+
+def planned_steps(config: RunConfig, *, steps_per_epoch: int) -> tuple[int, frozenset[int]]:
+    """(number of optimizer steps, steps after which to evaluate and save); the last step is always among them."""
+    training = config.training
+    total = training.max_steps or max(1, math.ceil(training.epochs * steps_per_epoch))
+    if training.evaluations is None:
+        stops = set(range(steps_per_epoch, total, steps_per_epoch))
+    else:
+        stops = {round(total * part / training.evaluations) for part in range(1, training.evaluations)}
+    return total, frozenset(step for step in stops if 0 < step < total) | {total}
+
+
+def build_arguments(
+    config: RunConfig, *, folder: Path, seed: int, processes: int, device: str, total_steps: int
+) -> TrainingArguments:
+    """The Trainer's arguments. Evaluation and saving are asked for by our schedule, hence their far-off intervals."""
+    training, hardware = config.training, config.hardware
+    micro, accumulation = split_batch(config, processes)
+    precision = _precision(hardware.precision, device)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=total_steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        per_device_eval_batch_size=training.eval_batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        warmup_steps=training.warmup,
+        lr_scheduler_type=training.schedule,
+        max_grad_norm=training.max_grad_norm,
+        logging_strategy="steps",
+        logging_steps=training.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",
+        save_strategy="steps",
+        save_steps=total_steps + 1,
+        metric_for_best_model="macro_f1",
+        greater_is_better=True,
+        label_names=list(CARRIED),
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        dataloader_num_workers=hardware.workers,
+        dataloader_pin_memory=device == "cuda",
+        dataloader_persistent_workers=hardware.workers > 0,
+        activation_checkpointing=training.activation_checkpointing,
+        torch_compile=training.torch_compile,
+    )
+    _refuse_data_parallel(arguments, processes)
+    return arguments
+
+
+def _precision(wanted: str, device: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _refuse_data_parallel(arguments: TrainingArguments, processes: int) -> None:
+    """More than one process trains as DDP or not at all; one process has at most one GPU."""
+    mode = arguments.parallel_mode
+    if (processes > 1) != (mode == ParallelMode.DISTRIBUTED) or arguments.n_gpu > 1:
+        raise JobError(
+            f"{processes} process(es) in parallel mode {mode.value!r} with {arguments.n_gpu} GPU(s) each: only DDP "
+            "through torchrun is used; start the job with `stratified-train run`"
+        )
+
+
+class UnitTrainer(Trainer):
+    """The Trainer with our row order, our optimizer groups, our outputs, and a meter."""
+
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        model: Any,
+        arguments: TrainingArguments,
+        train_rows: Any,
+        validation_rows: Any,
+        collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None,
+        watch: torch.Tensor,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self.config = config
+        self.watch = watch
+        self.meter = Meter()
+        self.domain_given = False
+        self.output_names: tuple[str, ...] = ()
+        self.lengths = [int(length) for length in train_rows["length"]]
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=train_rows,
+            eval_dataset=validation_rows,
+            data_collator=collator,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)  # our own callback speaks
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """Whole global batches of like length; the Trainer's own length grouping would also reorder evaluation."""
+        return GlobalBatches(self.lengths, batch_size=self.config.training.batch_size, seed=self.args.seed)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW over the model's groups: learning rate times the group's multiplier, no decay on geometry and norms."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(self._parameter_groups(model or self.model), **options)
+        return self.optimizer
+
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        training = self.config.training
+        multipliers = {
+            "backbone": 1.0,
+            "new": training.new_multiplier,
+            "geometry": training.geometry_multiplier,
+        }
+        parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        decayed = set(self.get_decay_parameter_names(model))
+        groups, seen = [], []
+        for group, names in model.parameter_multiplier_groups().items():
+            seen += names
+            for decay in (True, False):
+                chosen = [name for name in names if (name in decayed and group != "geometry") == decay]
+                if chosen:
+                    groups.append(
+                        {
+                            "params": [parameters[name] for name in chosen],
+                            "lr": training.learning_rate * multipliers[group],
+                            "weight_decay": training.weight_decay if decay else 0.0,
+                        }
+                    )
+        if sorted(seen) != sorted(parameters):
+            raise JobError(
+                "the model's parameter groups do not hold each trainable parameter exactly once: "
+                f"{sorted(set(seen) ^ set(parameters))[:5]}; correct parameter_multiplier_groups()"
+            )
+        return groups
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One forward and backward pass, metered; raises the watch when the loss is not finite."""
+        began = time.perf_counter()
+        mask = inputs["attention_mask"]
+        self.meter.real_tokens += int(mask.sum())
+        self.meter.padded_tokens += mask.numel()
+        self.meter.rows += mask.shape[0]
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        torch.maximum(self.watch, (~torch.isfinite(loss)).to(self.watch.dtype), out=self.watch)
+        self.meter.seconds["train"] += time.perf_counter() - began
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's evaluation, timed."""
+        began = time.perf_counter()
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        self.meter.seconds["evaluate"] += time.perf_counter() - began
+        return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        began = time.perf_counter()
+        super()._save_checkpoint(model, trial)
+        self.meter.seconds["save"] += time.perf_counter() - began
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Outputs by name and in a fixed order; the domain travels with the rows but is shown to the model only on demand."""
+        inputs = self._prepare_inputs(inputs)
+        carried = tuple(inputs[name].detach() for name in CARRIED)
+        shown = dict(inputs)
+        if not self.domain_given:
+            shown["domain_id"] = torch.full_like(inputs["domain_id"], -1)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**shown)
+        named = {name: outputs[name].detach() for name in KEPT if outputs.get(name) is not None}
+        self.output_names = tuple(named)
+        return outputs["loss"].detach().mean(), tuple(named.values()), carried
+
+    def predict_rows(self, rows: Any, *, domain_given: bool) -> dict[str, np.ndarray]:
+        """Outputs and carried columns of every row, in order of `row_id`. Raises JobError unless each row came once."""
+        self.domain_given = domain_given
+        try:
+            result = self.predict(rows)
+        finally:
+            self.domain_given = False
+        found = dict(zip(CARRIED, _as_tuple(result.label_ids), strict=True))
+        found |= dict(zip(self.output_names, _as_tuple(result.predictions), strict=True))
+        check_rows(found["row_id"], len(rows))
+        order = np.argsort(found["row_id"], kind="stable")
+        return {name: np.asarray(values)[order] for name, values in found.items()}
+
+    def throughput(self) -> dict[str, float | None]:
+        """Tokens and rows a second in training, over all ranks, and the share of padding."""
+        counts = torch.tensor(
+            [self.meter.real_tokens, self.meter.padded_tokens, self.meter.rows], dtype=torch.float64
+        )
+        real, padded, rows = sum_over_ranks(counts.to(self.args.device)).tolist()
+        seconds = self.meter.seconds["train"]
+        if not padded or not seconds:
+            return dict.fromkeys(
+                ("tokens_per_second", "padded_tokens_per_second", "rows_per_second", "padding_share")
+            )
+        return {
+            "tokens_per_second": real / seconds,
+            "padded_tokens_per_second": padded / seconds,
+            "rows_per_second": rows / seconds,
+            "padding_share": 1 - real / padded,
+        }
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, tuple | list) else (values,)
+
+
+def check_rows(row_ids: np.ndarray, expected: int) -> None:
+    """Every row once: guards against samples that the distributed loader repeats or drops. Raises JobError."""
+    if len(row_ids) != expected or len(np.unique(row_ids)) != expected:
+        raise JobError(
+            f"evaluation returned {len(row_ids)} rows, {len(np.unique(row_ids))} distinct, of {expected}; each row must "
+            "come once: this is a fault of the job, please report it"
+        )
+
+
+def strict_load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+    """Load a full state. Raises JobError when a key is missing or left over (the Trainer itself would not tell)."""
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise JobError(
+            f"{origin}: weights do not fit the model (missing {missing[:3]}, unexpected {unexpected[:3]}); it was "
+            "written by another version: remove the unit's folder and run again"
+        )

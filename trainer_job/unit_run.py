@@ -1,0 +1,336 @@
+"""One unit from pristine backbone to finished record: calibrate the gate, train, predict, bundle, unit.json.
+
+It does not know which units come before or after, and leaves a status that says how far it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+import torch.distributed as dist
+from transformers import EvalPrediction, TrainerState, set_seed
+
+from trainer_job.bundling import refresh_variant, write_unit_bundle
+from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
+from trainer_job.checkpoints import drop_all, find_resumable, is_last
+from trainer_job.config import RunConfig
+from trainer_job.errors import Preempted
+from trainer_job.evaluation import metrics_of, scores, strata_of, write_predictions
+from trainer_job.files import write_json
+from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
+from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, world_size
+from trainer_job.training import GlobalBatches, UnitTrainer, build_arguments, planned_steps, strict_load
+from trainer_job.units import Layout, Unit, config_hash, identity, write_status
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """Everything that one unit needs."""
+
+    unit: Unit
+    config: RunConfig
+    layout: Layout
+    prepared: Prepared
+    device: str
+    rank: int
+    flag: StopFlag
+
+    @property
+    def folder(self) -> Path:
+        """Where the unit lives."""
+        return self.layout.unit(self.unit)
+
+    @property
+    def identity(self) -> str:
+        """Digest that names this work."""
+        return identity(
+            self.unit,
+            fingerprint=self.prepared.corpus.fingerprint,
+            config_digest=config_hash(self.config),
+        )
+
+    def status(self, state: Any, **more: Any) -> None:
+        """Write status.json, on rank 0."""
+        if self.rank == 0:
+            write_status(self.folder, state, identity=self.identity, **more)
+
+
+def run_unit(run: UnitRun) -> None:
+    """Train and finish one unit. Raises Preempted after saving when asked to stop; other errors as they come."""
+    log = structlog.get_logger("unit").bind(unit=run.unit.name)
+    began = time.perf_counter()
+    run.status("running")
+    set_seed(run.unit.seed)
+    model, report = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
+    if run.rank == 0:
+        check_backbone(run.layout, report.backbone_sha256)
+    trainer, stop = build_trainer(run, model)
+    resumed = _resumable(run, log)
+    if resumed is None:
+        calibrate_gate(run, model)
+    loaded = time.perf_counter() - began
+    set_seed(run.unit.seed)
+    if resumed is not None and is_last(resumed):
+        restore_finished(trainer, resumed)
+    else:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if stop.stopped:
+        run.status("preempted", step=trainer.state.global_step, of=trainer.state.max_steps)
+        raise Preempted(
+            f"{run.unit.name}: stopped at step {trainer.state.global_step}; its checkpoint is saved"
+        )
+    load_best(run, trainer)
+    finish(run, trainer, report, seconds={"load": loaded}, resumed=resumed, began=began)
+    log.info(
+        "unit_complete",
+        seconds=round(time.perf_counter() - began, 1),
+        best_step=trainer.state.best_global_step,
+    )
+
+
+def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
+    """The unit's trainer with its callbacks, in the order in which they must see each step."""
+    config, tables = run.config, run.prepared.tables
+    batches = GlobalBatches(
+        tables["train"]["length"], batch_size=config.training.batch_size, seed=run.unit.seed
+    )
+    total, stops = planned_steps(config, steps_per_epoch=batches.steps)
+    arguments = build_arguments(
+        config,
+        folder=run.folder,
+        seed=run.unit.seed,
+        processes=world_size(),
+        device=run.device,
+        total_steps=total,
+    )
+    if world_size() > 1:
+        model.average_over_ranks = mean_over_ranks
+    watch = torch.zeros((), device=arguments.device)
+    stop = StopTogether(run.flag, watch, every=10 if run.device == "cuda" else 1)
+    callbacks = [
+        Schedule(stops),
+        BalanceExperts(model.balance_experts_),
+        MarkComplete(run.folder, identity=run.identity, keep=config.training.save_total_limit, stop=stop),
+        Progress(
+            name=run.unit.name,
+            logs=run.layout.unit_logs(run.unit),
+            heartbeat=run.layout.state / "heartbeat",
+        ),
+    ]
+    if config.training.early_stopping_patience is not None:
+        callbacks.append(EarlyStop(config.training.early_stopping_patience))
+    trainer = UnitTrainer(
+        config=config,
+        model=model,
+        arguments=arguments,
+        train_rows=tables["train"],
+        validation_rows=by_length(tables["validation"]),
+        collator=run.prepared.collator,
+        compute_metrics=lambda prediction: validation_metrics(run, prediction),
+        watch=watch,
+        callbacks=[*callbacks, stop],
+    )
+    return trainer, stop
+
+
+def by_length(table: Any) -> Any:
+    """A table's rows from short to long, so that evaluation pads little; order is restored by `row_id`."""
+    return table.select(np.argsort(np.asarray(table["length"]), kind="stable"))
+
+
+def validation_metrics(run: UnitRun, prediction: EvalPrediction) -> dict[str, float]:
+    """Figures of one evaluation during training: pooled ones, and macro-F1 for each domain."""
+    logits, domain_logits = prediction.predictions[0], prediction.predictions[1]
+    labels, domain_ids, _ = prediction.label_ids
+    rows = {"logits": logits, "labels": labels, "domain_id": domain_ids, "domain_logits": domain_logits}
+    tree = metrics_of(rows, run.prepared.corpus)
+    figures = {name: float(tree[name]) for name in ("accuracy", "macro_f1", "ece")}
+    for name, entry in tree["per_domain"].items():
+        if entry.get("macro_f1") is not None:
+            figures[f"per_domain/{name}/macro_f1"] = float(entry["macro_f1"])
+    return figures
+
+
+def _resumable(run: UnitRun, log: Any) -> Path | None:
+    """The checkpoint to go on from, agreed by all ranks; without one, leftovers are removed."""
+
+    def warn(name: str, reason: str) -> None:
+        if run.rank == 0:
+            log.warning("checkpoint_passed_over", checkpoint=name, reason=reason)
+
+    barrier()
+    found = find_resumable(run.folder, world_size=world_size(), identity=run.identity, warn=warn)
+    barrier()
+    if run.rank == 0 and found is None:
+        drop_all(run.folder)
+    if found is not None:
+        log.info("resuming", checkpoint=found.name)
+    barrier()
+    return found
+
+
+def calibrate_gate(run: UnitRun, model: Any) -> None:
+    """Fit the gate to training rows on rank 0, then give every rank the same parameters and buffers."""
+    if run.rank == 0:
+        training = model.training
+        model.eval()
+        device = next(model.parameters()).device
+        batches = [
+            {name: tensor.to(device) for name, tensor in batch.items()}
+            for batch in calibration_batches(run.prepared)
+        ]
+        model.calibrate_gate_(batches, seed=run.unit.seed)
+        model.train(training)
+    if world_size() > 1:
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+def restore_finished(trainer: UnitTrainer, checkpoint: Path) -> None:
+    """Training was over when the unit was interrupted: take its end instead of a step too many."""
+    from safetensors.torch import load_file
+
+    weights = checkpoint / "model.safetensors"
+    strict_load(trainer.model, load_file(weights), origin=str(weights))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def load_best(run: UnitRun, trainer: UnitTrainer) -> None:
+    """Put the weights of the best evaluation into the model, on every rank."""
+    from safetensors.torch import load_file
+
+    best = trainer.state.best_global_step
+    if best and best != trainer.state.global_step:
+        path = run.folder / f"checkpoint-{best}" / "model.safetensors"
+        strict_load(trainer.model, load_file(path), origin=str(path))
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over every parameter and buffer in order of name: equal exactly when the weights are bit-identical."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finish(
+    run: UnitRun,
+    trainer: UnitTrainer,
+    report: Any,
+    *,
+    seconds: dict[str, float],
+    resumed: Path | None,
+    began: float,
+) -> None:
+    """Predict on validation and test, then write predictions, bundle, record and, last, the status."""
+    tables = run.prepared.tables
+    started = time.perf_counter()
+    validation = trainer.predict_rows(by_length(tables["validation"]), domain_given=False)
+    test_rows = by_length(tables["test"])
+    test = trainer.predict_rows(test_rows, domain_given=False)
+    given = (
+        trainer.predict_rows(test_rows, domain_given=True) if run.config.training.test_given_domain else None
+    )
+    seconds |= trainer.meter.seconds | {"predict": time.perf_counter() - started}
+    throughput = trainer.throughput()
+    if run.rank == 0:
+        started = time.perf_counter()
+        figures = scores(validation, test, run.prepared.corpus, given)
+        splits = {"validation": validation, "test": test, "test_given_domain": given}
+        write_predictions(
+            run.folder / "predictions.parquet",
+            splits,
+            labels=run.prepared.corpus.labels,
+            temperature=figures["calibration"]["temperature"],
+        )
+        record = {
+            **_describe(run, trainer, report, throughput, resumed),
+            **figures,
+            "strata": strata_of(validation, run.prepared.corpus),
+        }
+        write_unit_bundle(
+            run.folder / "bundle",
+            model=trainer.model,
+            tokenizer=run.prepared.tokenizer,
+            corpus=run.prepared.corpus,
+            max_length=run.config.model.max_length,
+            record=record,
+        )
+        refresh_variant(run.layout, record, config_digest=record["config_hash"])
+        seconds |= {"bundle": time.perf_counter() - started, "total": time.perf_counter() - began}
+        write_json(run.folder / "unit.json", {**record, "seconds": seconds})
+        run.status("complete")
+        if not run.config.training.keep_checkpoints:
+            drop_all(run.folder)
+    barrier()
+
+
+def _describe(
+    run: UnitRun, trainer: UnitTrainer, report: Any, throughput: dict[str, Any], resumed: Path | None
+) -> dict[str, Any]:
+    """Everything in the record that is not a figure of quality."""
+    from stratified_models.cost import flops_per_token
+
+    state, model = trainer.state, trainer.model
+    history = state.log_history
+    lengths = run.prepared.tables["test"]["length"]
+    return {
+        "schema_version": 1,
+        "identity": run.identity,
+        "config_hash": config_hash(run.config),
+        "fingerprint": run.prepared.corpus.fingerprint,
+        "variant": run.unit.variant,
+        "control": None,
+        "seed": run.unit.seed,
+        "status": "complete",
+        "path": f"{run.unit.variant}/seed-{run.unit.seed}",
+        "steps": state.global_step,
+        "planned_steps": state.max_steps,
+        "epochs": state.epoch,
+        "best_step": state.best_global_step,
+        "resumed_from_step": int(resumed.name.rpartition("-")[2]) if resumed else None,
+        "weights_sha256": weights_digest(model),
+        "backbone": {
+            "name": run.config.model.backbone,
+            "sha256": report.backbone_sha256,
+            "family": report.family,
+            "converted": report.converted,
+            "new_modules": list(report.missing),
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops_per_token": flops_per_token(model.config, int(np.mean(lengths))),
+        "throughput": throughput,
+        "peak_memory_bytes": _peak_memory(run.device),
+        "processes": world_size(),
+        "device": run.device,
+        "precision": "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",
+        "curves": {
+            "train": [
+                {name: entry.get(name) for name in ("step", "epoch", "loss", "grad_norm", "learning_rate")}
+                for entry in history
+                if "loss" in entry
+            ],
+            "validation": [
+                {name.removeprefix("eval_"): value for name, value in entry.items()}
+                for entry in history
+                if "eval_macro_f1" in entry
+            ],
+        },
+    }
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes: of the GPU's allocator, or the process's resident peak."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
