@@ -79,6 +79,7 @@ def _read_domain(
         "empty": {},
         "warnings": [],
     }
+    caps: Mapping[str, int] = {**domain.cap}
     opened = located.open()
     if "train" not in opened:
         raise DataError(
@@ -86,7 +87,7 @@ def _read_domain(
         )
     for place, (split, raw) in enumerate(opened.items()):
         path = None if folder is None else folder / f"raw-{list(config.domains).index(name)}-{place}.arrow"
-        cap = domain.cap.get(split)
+        cap = caps.get(split)
         chosen = (
             raw if cap is None else capped(raw, domain, cap=cap, seed=config.seed, name=f"{name}/{split}")
         )
