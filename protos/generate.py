@@ -41,8 +41,12 @@ def generate(target: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{well_known}", f"-I{google_protos()}"]
     command += [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     command += [str(path) for path in sources()]
-    search = f"{Path(sys.executable).parent}:/usr/bin:/bin"  # protoc finds its mypy plug-in beside the interpreter
-    done = subprocess.run(command, cwd=REPOSITORY, env={"PATH": search}, capture_output=True, text=True, check=False)
+    search = (
+        f"{Path(sys.executable).parent}:/usr/bin:/bin"  # protoc finds its mypy plug-in beside the interpreter
+    )
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={"PATH": search}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
 
@@ -65,7 +69,9 @@ def stale() -> list[str]:
 def buf_workspace(root: Path, folder: Path) -> None:
     """Lay out the contract under `root` the way buf wants it, google/rpc beside it."""
     shutil.copy(root / "buf.yaml", folder)
-    shutil.copytree(root / "stratified", folder / "stratified", ignore=shutil.ignore_patterns("*.py", "*.pyi"))
+    shutil.copytree(
+        root / "stratified", folder / "stratified", ignore=shutil.ignore_patterns("*.py", "*.pyi")
+    )
     (folder / "google" / "rpc").mkdir(parents=True)
     shutil.copy(google_protos() / "google" / "rpc" / "status.proto", folder / "google" / "rpc")
 
@@ -89,9 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when all is well, 1 when the committed code is stale or a .proto does not compile."""
     parser = argparse.ArgumentParser(prog="python -m protos.generate", description=__doc__)
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--check", action="store_true", help="write nothing; fail when the committed code is stale")
+    choice.add_argument(
+        "--check", action="store_true", help="write nothing; fail when the committed code is stale"
+    )
     choice.add_argument("--lint", action="store_true", help="run buf lint")
-    choice.add_argument("--breaking", type=Path, metavar="DIR", help="run buf breaking against an older protos folder")
+    choice.add_argument(
+        "--breaking", type=Path, metavar="DIR", help="run buf breaking against an older protos folder"
+    )
     arguments = parser.parse_args(argv)
     if arguments.lint or arguments.breaking:
         return buf("breaking" if arguments.breaking else "lint", arguments.breaking)

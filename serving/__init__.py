@@ -1,0 +1,1 @@
+"""The service: loads one bundle or several, and classifies texts over gRPC."""

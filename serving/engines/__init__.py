@@ -1,0 +1,1 @@
+"""Whatever computes, behind one seam: tokens in, raw outputs out."""

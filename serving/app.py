@@ -1,0 +1,240 @@
+"""Puts the parts together, starts them step by step, and stops them without losing what was accepted.
+
+It knows every part and no rule of any. Start: bind the ports → answer liveness → load → warm up → ready.
+Stop: not ready → answer on while endpoints settle → stop accepting → finish what was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry
+
+from serving.cpu import available_cores
+from serving.errors import BadStore, StartError
+from serving.lane import Job, Lane
+from serving.metrics import Metrics
+from serving.metrics_http import MetricsServer
+from serving.models import Deployment, Models
+from serving.rpc.health import HealthServicer
+from serving.rpc.server import build_probe_server, build_server, listen
+from serving.scheduler import Scheduler
+from serving.service import Service
+from serving.settings import Settings
+from serving.types import ModelState, ModelSummary
+
+if TYPE_CHECKING:
+    from serving.loading import Loaded
+    from serving.store import Found, Store
+
+    Loader = Callable[[Found], Loaded]
+
+HEARTBEAT = 0.25  # seconds between measurements of the event loop's lag
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What was really bound."""
+
+    service: int
+    probe: int
+    metrics: int
+
+
+class App:
+    """One running service; build and use it on one event loop. `loader` is replaced by tests that need no
+    weights.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
+        loader: Loader | None = None,
+    ) -> None:
+        self._settings, self._clock = settings, clock
+        self._threads = settings.threads or available_cores()
+        self._load = loader or self._load_bundle
+        self.metrics = Metrics(registry)
+        self.health = HealthServicer()
+        self.models = Models(on_change=self.health.set_ready)
+        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+        self.service = Service(
+            models=self.models,
+            limits=settings.limits,
+            metrics=self.metrics,
+            workers=self._workers,
+            clock=clock,
+        )
+        self._server: grpc.aio.Server | None = None
+        self._probe_server: grpc.aio.Server | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def listen(self) -> Ports:
+        """Bind and answer: liveness from now on, readiness when a model is loaded. Raises `PortInUse`."""
+        s = self._settings
+        server = build_server(self.service, self.health, self.metrics, s.server_options)
+        probe_server = build_probe_server(self.health)
+        metrics_server = MetricsServer(self.metrics.registry, host=s.host, port=s.metrics_port)
+        self._metrics_server = metrics_server
+        ports = Ports(
+            service=listen(server, s.host, s.port, flag="--port"),
+            probe=listen(probe_server, s.host, s.probe_port, flag="--probe-port"),
+            metrics=metrics_server.port,
+        )
+        await server.start()
+        await probe_server.start()
+        metrics_server.start()
+        self._server, self._probe_server = server, probe_server
+        self._tasks.append(asyncio.create_task(self._measure_lag()))
+        log.info(
+            "listening", host=s.host, port=ports.service, probe_port=ports.probe, metrics_port=ports.metrics
+        )
+        return ports
+
+    async def load_models(self) -> None:
+        """Load the default model, then the others; raises `BadStore` when the default cannot be loaded."""
+        log.info("opening the store", path=str(self._settings.models))
+        store = await asyncio.to_thread(self._open_store)
+        chosen = store.chosen(self._settings.load)
+        for found in store.variants.values():
+            state = ModelState.LOADING if found in chosen else ModelState.AVAILABLE
+            self._record(found, ModelState.FAILED if found.error else state, found.error)
+        self.models.default = store.default
+        for found in chosen:
+            try:
+                if found.error:
+                    raise BadStore(found.error)
+                self._deploy(await asyncio.to_thread(self._load, found))
+            except BadStore as error:
+                if found.name == store.default:
+                    raise
+                log.error("model failed", model=found.name, error=str(error))
+                self._record(found, ModelState.FAILED, str(error))
+
+    async def stop(self, *, settle: float) -> None:
+        """Stop for good; what was accepted is answered within the grace period."""
+        log.info("draining", settle=settle, grace=self._settings.grace_seconds)
+        self.health.close()
+        if self._server is not None:
+            await asyncio.sleep(settle)
+            self.service.draining.set()
+            await self._server.stop(self._settings.grace_seconds)
+        for deployment in self.models.deployments:
+            await deployment.lane.close()
+        if self._probe_server is not None:
+            await self._probe_server.stop(0)
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._workers.shutdown()
+        log.info("stopped")
+
+    def _record(self, found: Found, state: ModelState, error: str) -> None:
+        version = found.manifest.version if found.manifest else ""
+        self.models.record(ModelSummary(found.name, state, version, found.sha256, error))
+        self.metrics.ready.labels(found.name).set(0)
+
+    def _open_store(self) -> Store:
+        from serving.store import (
+            open_store,
+        )  # takes seconds: it brings torch, and the ports shall answer before
+
+        return open_store(self._settings.models, model=self._settings.model)
+
+    def _load_bundle(self, found: Found) -> Loaded:
+        from serving.loading import load
+
+        def announce(step: str) -> None:
+            log.info(step, model=found.name)
+
+        return load(
+            found.path,
+            device=self._settings.device,
+            threads=self._threads,
+            clock=self._clock,
+            announce=announce,
+        )
+
+    def _deploy(self, loaded: Loaded) -> None:
+        name = loaded.card.version.name
+        self.metrics.declare_model(loaded.card)
+        policy = self._settings.policy(measured_batch_tokens=loaded.batch_tokens)
+
+        def on_health(healthy: bool) -> None:
+            self.metrics.ready.labels(name).set(healthy)
+            self.models.set_health(name, healthy)
+
+        lane = Lane(
+            name=name,
+            engine=loaded.engine,
+            scheduler=Scheduler[Job](policy=policy, costs=loaded.costs),
+            metrics=self.metrics,
+            clock=self._clock,
+            on_health=on_health,
+        )
+        lane.start()
+        self.models.add(Deployment(loaded.card, loaded.encoder, lane))
+        self.metrics.ready.labels(name).set(1)
+        log.info(
+            "model ready",
+            model=name,
+            version=loaded.card.version.version,
+            sha256=loaded.card.version.sha256,
+            engine=loaded.card.engine,
+            precision=loaded.card.precision,
+            threads=self._threads,
+            batch_tokens=policy.batch_tokens,
+            tokens_per_second=round(loaded.costs.rate(64)),
+            seconds=round(loaded.card.load_seconds, 2),
+        )
+
+    async def _measure_lag(self) -> None:
+        while True:
+            before = self._clock()
+            await asyncio.sleep(HEARTBEAT)
+            self.metrics.loop_lag.observe(max(0.0, self._clock() - before - HEARTBEAT))
+
+
+async def serve(settings: Settings, *, registry: CollectorRegistry, loader: Loader | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. Raises `StartError`."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    app = App(settings, registry=registry, loader=loader)
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await app.listen()
+        loading = asyncio.create_task(app.load_models())
+        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()  # raises what loading raised
+            log.info("ready", default=app.models.default)
+        await stopped
+        loading.cancel()
+    except StartError:
+        await app.stop(settle=0)
+        raise
+    # Nobody's endpoints wait for a person who pressed Ctrl-C.
+    await app.stop(settle=settings.settle_seconds if received[0] is signal.SIGTERM else 0)

@@ -1,0 +1,131 @@
+"""The shipped double of a model: deterministic, quick, and as faulty as a test wants it.
+
+`FakeEngine` computes nothing but a hash of its tokens, so the same text always gives the same answer,
+whatever batch it rides in. It knows no torch. Use it to try the service, or a client, without weights:
+
+    engine = FakeEngine(labels=3, domains=2)
+    engine.raise_on.add(42)          # any row that holds token 42 fails its batch
+    engine.die.set()                 # the next batch kills the engine; clear it, and it can be revived
+    engine.gate.clear()              # hold every batch until gate.set()
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+from serving.engines.base import EngineDied
+from serving.errors import EmptyText, TextTooLong
+from serving.types import Domain, Encoded, EngineItem, EngineOutput, ModelCard, ModelVersion, Truncation
+
+WORD = re.compile(r"\w+|[^\w\s]")
+CLS, SEP = 1, 2
+
+
+class FakeEngine:
+    """Answers with numbers drawn from a hash of the row; `batches` records the rows of every batch that it
+    ran.
+    """
+
+    name = "fake"
+    precision = "fp64"
+
+    def __init__(
+        self,
+        *,
+        labels: int = 3,
+        domains: int = 2,
+        strata: int = 4,
+        seconds_per_token: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._labels, self._domains, self._strata = labels, domains, strata
+        self._seconds, self._sleep = seconds_per_token, sleep
+        self.raise_on: set[int] = set()
+        self.die = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[tuple[int, ...]]] = []
+
+    def run(self, items: Sequence[EngineItem]) -> list[EngineOutput]:
+        """See `Engine.run`."""
+        self.gate.wait()
+        if self.die.is_set():
+            raise EngineDied("told to die")
+        self.batches.append([item.ids for item in items])
+        if self._seconds:
+            self._sleep(self._seconds * max(len(item.ids) for item in items) * len(items))
+        if any(not self.raise_on.isdisjoint(item.ids) for item in items):
+            raise ValueError("told to fail on a token of this batch")
+        return [self._output(item) for item in items]
+
+    def _output(self, item: EngineItem) -> EngineOutput:
+        logits = _numbers(item.ids, self._labels, salt=item.domain_id)
+        domains = _numbers(item.ids, self._domains, salt=101)
+        shares = _shares(item.ids, self._strata)
+        tokens = tuple(_shares((token,), self._strata) for token in item.ids) if item.per_token else ()
+        return EngineOutput(logits, domains, energy=-max(domains), occupancy=shares, strata=tokens)
+
+
+class FakeEncoder:
+    """Words and punctuation are tokens; ids are hashes; one special token at either end."""
+
+    def __init__(self, *, max_tokens: int = 16) -> None:
+        self._room = max_tokens - 2
+
+    def encode(self, text: str, truncation: Truncation) -> Encoded:
+        """See `Encoder.encode`."""
+        found = [(match.group(), match.span()) for match in WORD.finditer(text)]
+        if not found:
+            raise EmptyText(
+                "the text holds nothing that the model can read; send at least one word", field="text"
+            )
+        kept = found
+        if len(found) > self._room:
+            if truncation is Truncation.REJECT:
+                raise TextTooLong(
+                    f"{len(found) + 2} tokens, above {self._room + 2}; shorten the text", field="text"
+                )
+            head = {Truncation.HEAD: self._room, Truncation.TAIL: 0}.get(
+                truncation, self._room - self._room // 2
+            )
+            kept = found[:head] + (found[head - self._room :] if head < self._room else [])
+        ids = (CLS, *(3 + zlib.crc32(word.encode()) % 30_000 for word, _ in kept), SEP)
+        pieces = ("[CLS]", *(word for word, _ in kept), "[SEP]")
+        spans = ((0, 0), *(span for _, span in kept), (0, 0))
+        content = (False, *(True for _ in kept), False)
+        return Encoded(ids, pieces, spans, content, len(found) + 2)
+
+
+def fake_card(name: str = "none", *, strata: int = 4, max_tokens: int = 16) -> ModelCard:
+    """The card that goes with a default `FakeEngine` and `FakeEncoder`."""
+    return ModelCard(
+        version=ModelVersion(name, "0", "0" * 64),
+        labels=("negative", "neutral", "positive"),
+        domains=(
+            Domain("imdb", ("negative", "positive"), 0.5),
+            Domain("tweets", ("negative", "neutral", "positive"), 0.5),
+        ),
+        max_tokens=max_tokens,
+        temperature=1.5,
+        out_of_domain_threshold=0.5,
+        strata=strata,
+        engine="fake",
+        precision="fp64",
+    )
+
+
+def _numbers(ids: Sequence[int], count: int, *, salt: int) -> tuple[float, ...]:
+    """`count` numbers in [-2, 2)."""
+    seeds = (zlib.crc32(repr((tuple(ids), salt, index)).encode()) for index in range(count))
+    return tuple(seed / 2**30 - 2 for seed in seeds)
+
+
+def _shares(ids: Sequence[int], count: int) -> tuple[float, ...]:
+    if not count:
+        return ()
+    numbers = [number + 2.1 for number in _numbers(ids, count, salt=7)]
+    return tuple(number / sum(numbers) for number in numbers)

@@ -1,0 +1,186 @@
+"""Every metric of the service, its name, help, labels and buckets in one place; the registry is passed in.
+
+It knows how to count, and nothing of what is counted: callers name the event. Label sets are closed: no text,
+no id and no name that a caller chose ever becomes a label. Counters whose labels are known in advance exist
+from the start, so that a rate is right from the first event on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serving.types import Classification, Domain, ModelCard
+
+STAGES = ("tokenize", "queue", "inference", "interpret")
+CLOSE_REASONS = ("drained", "budget", "padding", "items")
+REJECT_REASONS = ("QUEUE_FULL", "WOULD_MISS_DEADLINE")
+DROP_REASONS = ("cancelled", "expired", "crashed", "closed")
+ITEM_ERRORS = (
+    "EMPTY_TEXT", "TEXT_TOO_LONG", "UNKNOWN_DOMAIN", "DEADLINE_MISSED", "ITEM_FAILED",
+    "ENGINE_CRASHED", "DRAINING",
+)  # fmt: skip
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+SHARES = tuple(step / 20 for step in range(1, 21))
+
+RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+DRIFT_MEMORY = 0.999  # of the running domain mix: remembers about the last thousand answers
+
+
+class Metrics:
+    """The instruments, grouped by who uses them; attribute names follow the metric names."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._rpc(registry)
+        self._pipeline(registry)
+        self._answers(registry)
+        self._models(registry)
+        self._mix: dict[str, list[float]] = {}
+
+    def _rpc(self, r: CollectorRegistry) -> None:
+        self.rpc_started = Counter("grpc_server_started", "RPCs that began.", RPC_LABELS, registry=r)
+        self.rpc_handled = Counter(
+            "grpc_server_handled", "RPCs that ended, by status code.", (*RPC_LABELS, "grpc_code"), registry=r
+        )
+        self.rpc_seconds = Histogram(
+            "grpc_server_handling_seconds", "Time from the start to the end of an RPC.", RPC_LABELS,
+            buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        self.rpc_received = Counter("grpc_server_msg_received", "Messages received.", RPC_LABELS, registry=r)
+        self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent.", RPC_LABELS, registry=r)
+
+    def _pipeline(self, r: CollectorRegistry) -> None:
+        def counter(name: str, text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
+            made = Counter(f"stratified_{name}", text, (label,) if label else (), registry=r)
+            for value in values:
+                made.labels(value)
+            return made
+
+        def histogram(
+            name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+        ) -> Histogram:
+            return Histogram(f"stratified_{name}", text, labels, buckets=buckets, registry=r)
+
+        self.stage_seconds = histogram("stage_duration_seconds", "Time of one stage.", SECONDS, ("stage",))
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+        self.batch_items = histogram("batch_items", "Items in a batch.", ITEMS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding included.", TOKENS)
+        self.padding_tokens = counter("padding_tokens", "Padding tokens that the engine computed.")
+        self.processed_tokens = counter("processed_tokens", "Real tokens that the engine computed.")
+        self.batches = counter("batches", "Batches, by why they held no more.", "close_reason", CLOSE_REASONS)
+        self.rejected = counter("rejected", "Calls turned away before any work.", "reason", REJECT_REASONS)
+        self.dropped = counter("dropped", "Accepted items that were not computed.", "reason", DROP_REASONS)
+        self.item_errors = counter("item_errors", "Items answered with an error.", "reason", ITEM_ERRORS)
+        self.busy_seconds = counter("inference_busy_seconds", "Time during which an engine was computing.")
+        self.loop_lag = histogram(
+            "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", SECONDS
+        )
+        self.queue_items = Gauge("stratified_queue_items", "Items that wait.", ("model",), registry=r)
+        self.queue_tokens = Gauge("stratified_queue_tokens", "Tokens that wait.", ("model",), registry=r)
+        self.queue_age = Gauge(
+            "stratified_queue_oldest_age_seconds",
+            "How long the oldest item has waited.",
+            ("model",),
+            registry=r,
+        )
+        self.wait = Gauge(
+            "stratified_estimated_wait_seconds",
+            "Predicted wait of an item admitted now.",
+            ("model",),
+            registry=r,
+        )
+
+    def _answers(self, r: CollectorRegistry) -> None:
+        labels = ("model", "domain", "label")
+        self.items = Counter("stratified_items", "Items answered.", labels, registry=r)
+        self.confidence = Histogram(
+            "stratified_confidence",
+            "Calibrated score of the best label.",
+            ("model",),
+            buckets=SHARES,
+            registry=r,
+        )
+        self.out_of_domain = Counter(
+            "stratified_out_of_domain", "Items out of domain.", ("model",), registry=r
+        )
+        self.occupancy = Counter(
+            "stratified_stratum_occupancy", "Sum over items of the stratum's share; its rate over that of "
+            "stratified_items_total is the mean share.", ("model", "stratum"), registry=r,
+        )  # fmt: skip
+        self.drift = Gauge(
+            "stratified_drift", "Distance (total variation, 0 to 1) of the recent domain mix from training.",
+            ("model",), registry=r,
+        )  # fmt: skip
+
+    def _models(self, r: CollectorRegistry) -> None:
+        self.model_info = Gauge(
+            "stratified_model_info", "Always 1; the labels say which model is loaded.",
+            ("model", "version", "sha256", "engine", "precision"), registry=r,
+        )  # fmt: skip
+        self.load_seconds = Gauge(
+            "stratified_model_load_seconds",
+            "Time to read, verify and warm up the model.",
+            ("model",),
+            registry=r,
+        )
+        self.ready = Gauge("stratified_model_ready", "1 while the model answers.", ("model",), registry=r)
+
+    def declare_rpc(self, kind: str, service: str, method: str, codes: Iterable[str]) -> None:
+        """Create all series of an RPC."""
+        labels = (kind, service, method)
+        for instrument in (self.rpc_started, self.rpc_seconds, self.rpc_received, self.rpc_sent):
+            instrument.labels(*labels)
+        for code in codes:
+            self.rpc_handled.labels(*labels, code)
+
+    def declare_model(self, card: ModelCard) -> None:
+        """Create all series of a model that was loaded."""
+        version = card.version
+        for domain in card.domains:
+            for label in card.labels:
+                self.items.labels(version.name, domain.name, label)
+        self.confidence.labels(version.name)
+        self.out_of_domain.labels(version.name)
+        for stratum in range(card.strata):
+            self.occupancy.labels(version.name, str(stratum))
+        self.drift.labels(version.name)
+        self.model_info.labels(
+            version.name, version.version, version.sha256, card.engine, card.precision
+        ).set(1)
+        self.load_seconds.labels(version.name).set(card.load_seconds)
+
+    def watch_queue(
+        self,
+        model: str,
+        *,
+        items: Callable[[], float],
+        tokens: Callable[[], float],
+        age: Callable[[], float],
+        wait: Callable[[], float],
+    ) -> None:
+        """Read the queue's gauges at scrape time."""
+        self.queue_items.labels(model).set_function(items)
+        self.queue_tokens.labels(model).set_function(tokens)
+        self.queue_age.labels(model).set_function(age)
+        self.wait.labels(model).set_function(wait)
+
+    def answered(self, answer: Classification, domains: Sequence[Domain]) -> None:
+        """Count one answer."""
+        model = answer.model.name
+        self.items.labels(model, answer.domain, answer.label).inc()
+        self.confidence.labels(model).observe(answer.score)
+        if answer.out_of_domain:
+            self.out_of_domain.labels(model).inc()
+        for index, share in enumerate(answer.strata):
+            self.occupancy.labels(model, str(index)).inc(share)
+        mix = self._mix.setdefault(model, [domain.share for domain in domains])
+        seen = dict(answer.domain_scores)
+        for index, domain in enumerate(domains):
+            mix[index] += (1 - DRIFT_MEMORY) * (seen[domain.name] - mix[index])
+        self.drift.labels(model).set(sum(abs(m - d.share) for m, d in zip(mix, domains, strict=True)) / 2)

@@ -1,0 +1,196 @@
+"""What crosses every call, once: its id, its numbers, and the translation of errors into statuses.
+
+It knows meanings (`serving.errors`) and metrics, and no rule of any method. An exception that is no
+`ServingError` is a bug: its text stays in the log, and the caller gets INTERNAL with an id to report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from serving.errors import InvalidRequest, ServingError
+from serving.logs import describe
+from serving.metrics import Metrics
+from serving.rpc.status import code_number, internal_status, status_code, to_status
+
+REQUEST_ID = "x-request-id"
+DETAILS = "grpc-status-details-bin"
+PUSHBACK = "grpc-retry-pushback-ms"
+ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,64}")
+CODES = {code_number(code): code for code in grpc.StatusCode}
+
+log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+def request_id() -> str:
+    """The id of the call that is being handled; "" outside of one."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def call_kind(request_streaming: bool, response_streaming: bool) -> str:
+    """The value of the label `grpc_type`."""
+    names = ("unary", "server_stream", "client_stream", "bidi_stream")
+    return names[2 * bool(request_streaming) + bool(response_streaming)]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method as the metrics name it."""
+
+    kind: str
+    service: str
+    name: str
+
+    @classmethod
+    def of(cls, path: str, handler: Handler) -> Method:
+        """From "/package.Service/Method"."""
+        service, _, name = path.removeprefix("/").rpartition("/")
+        return cls(call_kind(handler.request_streaming, handler.response_streaming), service, name)
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """In the order of the metrics' labels."""
+        return self.kind, self.service, self.name
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """The only interceptor: id outermost, then the numbers, then the errors, then the handler."""
+
+    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics, self._clock = metrics, clock
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call; a method that does not exist stays UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        metadata = dict(handler_call_details.invocation_metadata or {})
+        return self._wrap(handler, Method.of(str(handler_call_details.method), handler), metadata)
+
+    def _wrap(self, handler: Any, method: Method, metadata: dict[str, Any]) -> Any:
+        decode = handler.request_deserializer or bytes
+        streaming_in, streaming_out = bool(handler.request_streaming), bool(handler.response_streaming)
+        name = f"{'stream' if streaming_in else 'unary'}_{'stream' if streaming_out else 'unary'}"
+        behaviour = getattr(handler, name)
+
+        def requests(raw: Any) -> Any:
+            return self._decoded(raw, decode, method) if streaming_in else self._decode(raw, decode, method)
+
+        async def answer_one(raw: Any, context: Context) -> Any:
+            async with self._around(method, metadata, context):
+                response = await behaviour(requests(raw), context)
+                self._metrics.rpc_sent.labels(*method.labels).inc()
+                return response
+
+        async def answer_many(raw: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, metadata, context):
+                async for response in behaviour(requests(raw), context):
+                    self._metrics.rpc_sent.labels(*method.labels).inc()
+                    yield response
+
+        wrapped = answer_many if streaming_out else answer_one
+        make = getattr(grpc, f"{name}_rpc_method_handler")
+        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+
+    def _decode(self, raw: bytes, decode: Callable[[bytes], Any], method: Method) -> Any:
+        self._metrics.rpc_received.labels(*method.labels).inc()
+        try:
+            return decode(raw)
+        except DecodeError:
+            text = f"{len(raw)} bytes are no request of {method.service}/{method.name}; see the .proto files"
+            raise InvalidRequest(text, field="") from None
+
+    async def _decoded(
+        self, raw: AsyncIterator[bytes], decode: Callable[[bytes], Any], method: Method
+    ) -> AsyncIterator[Any]:
+        async for message in raw:
+            yield self._decode(message, decode, method)
+
+    @asynccontextmanager
+    async def _around(
+        self, method: Method, metadata: dict[str, Any], context: Context
+    ) -> AsyncIterator[None]:
+        given = str(metadata.get(REQUEST_ID, ""))
+        identity = given if ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+        context.set_trailing_metadata(((REQUEST_ID, identity),))
+        with structlog.contextvars.bound_contextvars(
+            request_id=identity, rpc=f"{method.service}/{method.name}"
+        ):
+            async with self._measured(method, context), self._translated(context, identity):
+                yield
+
+    @asynccontextmanager
+    async def _measured(self, method: Method, context: Context) -> AsyncIterator[None]:
+        started, code = self._clock(), grpc.StatusCode.UNKNOWN
+        self._metrics.rpc_started.labels(*method.labels).inc()
+        try:
+            yield
+            code = CODES.get(_number(context.code()), grpc.StatusCode.UNKNOWN)
+        except grpc.aio.AbortError:
+            code = CODES.get(_number(context.code()), grpc.StatusCode.UNKNOWN)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            remaining = context.time_remaining()
+            late = remaining is not None and remaining <= 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            seconds = self._clock() - started
+            self._metrics.rpc_handled.labels(*method.labels, code.name).inc()
+            self._metrics.rpc_seconds.labels(*method.labels).observe(seconds)
+            log.debug("rpc", code=code.name, seconds=round(seconds, 6))
+
+    @asynccontextmanager
+    async def _translated(self, context: Context, identity: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except ServingError as error:
+            trailers: list[tuple[str, str]] = []
+            if error.retry_after is not None:
+                trailers.append((PUSHBACK, str(round(error.retry_after * 1000))))
+            log.debug("rpc refused", reason=error.reason)
+            await _abort(
+                context, status_code(error), to_status(error, request_id=identity), identity, trailers
+            )
+        except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception as error:
+            log.error("bug", **describe(error))
+            log.debug("bug's own words", error=str(error))
+            await _abort(context, grpc.StatusCode.INTERNAL, internal_status(identity), identity, [])
+
+
+async def _abort(
+    context: Context,
+    code: grpc.StatusCode,
+    status: status_pb2.Status,
+    identity: str,
+    trailers: list[tuple[str, str]],
+) -> None:
+    metadata = ((REQUEST_ID, identity), (DETAILS, status.SerializeToString()), *trailers)
+    await context.abort(code, status.message, trailing_metadata=metadata)
+
+
+def _number(code: Any) -> int:
+    """grpc.aio gives the code as a number, or as a member when a handler set one; 0 when nobody did."""
+    return int(code.value[0]) if isinstance(code, grpc.StatusCode) else int(code or 0)

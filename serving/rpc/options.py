@@ -1,0 +1,28 @@
+"""What a connection to the server may do, in the words of gRPC; it knows no server and imports none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Bytes, seconds, counts. `max_connection_age` makes long connections spread over new pods."""
+
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_streams: int = 1024
+    max_connection_age: float = 300.0
+    keepalive: float = 60.0
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """As gRPC names them."""
+        return [
+            ("grpc.so_reuseport", 0),  # on by default: a second process would silently share the port
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.max_connection_age_ms", round(self.max_connection_age * 1000)),
+            ("grpc.max_connection_age_grace_ms", 30_000),
+            ("grpc.keepalive_time_ms", round(self.keepalive * 1000)),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ]

@@ -1,0 +1,73 @@
+"""The two gRPC servers: the service on its port, and health alone on a plaintext probe port.
+
+It knows ports and channel options, and which servicer stands behind which server; no rule of any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
+from serving.errors import PortInUse
+from serving.metrics import Metrics
+from serving.rpc.health import HealthServicer
+from serving.rpc.interceptors import EdgeInterceptor, call_kind
+from serving.rpc.options import ServerOptions
+from serving.rpc.reflection import add_reflection
+from serving.rpc.servicers import ModelServicer, SentimentServicer
+from serving.service import Service
+
+DESCRIPTORS = (
+    sentiment_pb2.DESCRIPTOR.services_by_name["SentimentService"],
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"],
+    health_pb2.DESCRIPTOR.services_by_name["Health"],
+)
+
+
+def build_server(
+    service: Service, health: HealthServicer, metrics: Metrics, options: ServerOptions
+) -> grpc.aio.Server:
+    """The service with health and reflection; every series of its RPCs exists from now on."""
+    server = grpc.aio.server(interceptors=[EdgeInterceptor(metrics)], options=options.channel_arguments())
+    sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(SentimentServicer(service), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_reflection(server, [descriptor.full_name for descriptor in DESCRIPTORS])
+    _declare(metrics, DESCRIPTORS)
+    return server
+
+
+def build_probe_server(health: HealthServicer) -> grpc.aio.Server:
+    """Health alone, for the probes of an orchestrator; its calls are not counted."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return server
+
+
+def listen(server: grpc.aio.Server, host: str, port: int, *, flag: str) -> int:
+    """Bind without TLS; the port that was bound (0 asks for any free one).
+
+    Raises `PortInUse` when another process has it, or the address is not ours; `flag` names the cure.
+    """
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if bound == 0:
+        raise PortInUse(
+            f"cannot listen on {address}: it is in use or not an address of this machine; set {flag}"
+        )
+    return bound
+
+
+def _declare(metrics: Metrics, descriptors: Iterable[Any]) -> None:
+    codes = [code.name for code in grpc.StatusCode]
+    for descriptor in descriptors:
+        for method in descriptor.methods:
+            kind = call_kind(method.client_streaming, method.server_streaming)
+            metrics.declare_rpc(kind, descriptor.full_name, method.name, codes)

@@ -1,0 +1,105 @@
+"""What the folder of models holds: which variants, which is the default, and whether their manifests can be
+read.
+
+The folder is either one bundle, or a sweep's results with a bundle a variant and `results.json`, whose
+`selected` names the default. It reads manifests and no weights; loading is `serving.loading`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import BadStore
+from stratified_models.bundle import MANIFEST, Manifest, read_bundle
+from stratified_models.errors import BundleError
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One variant of the store; `manifest` is None, and `error` says why, when it could not be read."""
+
+    name: str
+    path: Path
+    manifest: Manifest | None = None
+    sha256: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The variants by name, and the one that answers by default."""
+
+    root: Path
+    variants: Mapping[str, Found]
+    default: str
+
+    def chosen(self, load: str) -> list[Found]:
+        """What to load, the default first: "selected", "all", or names with commas.
+
+        Raises `BadStore` for a name that the store does not have.
+        """
+        names = {"selected": [], "all": sorted(self.variants)}.get(
+            load, [part.strip() for part in load.split(",")]
+        )
+        unknown = sorted(set(names) - set(self.variants))
+        if unknown:
+            known = ", ".join(sorted(self.variants))
+            raise BadStore(
+                f"--load names {', '.join(unknown)}, which {self.root} lacks; choose among: {known}"
+            )
+        return [self.variants[name] for name in dict.fromkeys([self.default, *names])]
+
+
+def open_store(root: Path, *, model: str = "") -> Store:
+    """Survey the folder; `model` overrides the default that the sweep selected.
+
+    Raises `BadStore` when there is no bundle, or no telling which one is the default.
+    """
+    by_name = survey(root)
+    default = model or _default(root, by_name)
+    if default not in by_name:
+        known = ", ".join(sorted(by_name))
+        raise BadStore(f"model {default!r} has no bundle in {root}; choose with --model among: {known}")
+    return Store(root, by_name, default)
+
+
+def survey(root: Path) -> dict[str, Found]:
+    """Every variant in the folder by name, readable or not; raises `BadStore` when there is none."""
+    if not root.is_dir():
+        raise BadStore(f"{root} is not a folder; give a sweep's results or one bundle")
+    if (root / MANIFEST).is_file():
+        found = [_found(root)]
+    else:
+        found = [_found(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]
+    if not found:
+        raise BadStore(
+            f"{root} holds no bundle (no {MANIFEST}, nor */{MANIFEST}); run a sweep, or correct the path"
+        )
+    return {entry.name: entry for entry in found}
+
+
+def _found(path: Path) -> Found:
+    try:
+        bundle = read_bundle(path, verify=False)
+    except BundleError as error:
+        return Found(path.resolve().name, path, error=str(error))
+    return Found(bundle.manifest.variant, path, bundle.manifest, bundle.sha256)
+
+
+def _default(root: Path, variants: Mapping[str, Found]) -> str:
+    if len(variants) == 1:
+        return next(iter(variants))
+    path = root / RESULTS
+    cure = f"set --model to one of: {', '.join(sorted(variants))}"
+    try:
+        selected = json.loads(path.read_text(encoding="utf-8"))["selected"]
+        return str(selected["variant"])
+    except FileNotFoundError:
+        raise BadStore(f"{path} is missing, so no variant is selected; {cure}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadStore(f"{path} names no selected variant ({type(error).__name__}); {cure}") from None

@@ -1,0 +1,55 @@
+"""The first runs of an engine: they make it ready, and they measure it before a caller has to wait for the
+answer.
+
+Pure of torch and of models: whatever can `run` can be measured. It gives tokens a second by length, and the
+batch size in tokens beyond which a larger batch no longer pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serving.costs import CostModel
+from serving.engines.base import Engine
+from serving.types import EngineItem
+
+ROW = 64  # tokens a row when batch sizes are compared: a usual text
+BUDGETS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+WORTH = 1.05  # a larger batch must be this much faster a token; latency grows with it
+PATIENCE = 1.5  # seconds for the whole comparison; what is not tried by then is not taken
+TOKEN = 1  # any id: speed does not depend on which
+
+
+def seed_costs(engine: Engine, costs: CostModel, *, max_tokens: int, clock: Callable[[], float]) -> None:
+    """Run a row of each length bucket twice; the second time counts, for the first pays for allocations."""
+    length = 16
+    while length // 2 < max_tokens:
+        row = EngineItem(ids=(TOKEN,) * min(length, max_tokens))
+        engine.run([row])
+        costs.observe(longest=len(row.ids), tokens=len(row.ids), seconds=_timed(engine, [row], clock))
+        length *= 2
+
+
+def best_batch_tokens(engine: Engine, *, max_tokens: int, clock: Callable[[], float]) -> int:
+    """The smallest budget of `BUDGETS` after which the next one gains less than `WORTH`; at least one full
+    row.
+    """
+    row = EngineItem(ids=(TOKEN,) * min(ROW, max_tokens))
+    best, best_rate, spent = BUDGETS[0], 0.0, 0.0
+    for budget in BUDGETS:
+        rows = [row] * max(1, budget // len(row.ids))
+        seconds = _timed(engine, rows, clock)
+        rate = budget / seconds if seconds > 0 else float("inf")
+        if rate < best_rate * WORTH:
+            break
+        best, best_rate = budget, rate
+        spent += seconds
+        if spent + 2 * seconds > PATIENCE:  # the next batch is twice as large
+            break
+    return max(best, max_tokens)
+
+
+def _timed(engine: Engine, rows: list[EngineItem], clock: Callable[[], float]) -> float:
+    started = clock()
+    engine.run(rows)
+    return clock() - started
