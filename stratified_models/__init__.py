@@ -1,8 +1,9 @@
 """Five text classifiers over one stratified geometry of token representations.
 
 Importing registers `StratifiedConfig` and `StratifiedForSequenceClassification` with the Auto classes of
-transformers, so `AutoModelForSequenceClassification.from_pretrained(BUNDLE)` works. Without torch, for a service
-that runs exported models, the import does nothing, and `stratified_models.bundle` still reads bundles.
+transformers, so `AutoModelForSequenceClassification.from_pretrained(BUNDLE)` works. Without torch, for a
+service that runs exported models, the import does nothing, and `stratified_models.bundle` still reads
+bundles.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from stratified_models.calibration import GateFit
     from stratified_models.config import VARIANTS, StratifiedConfig
     from stratified_models.cost import flops_per_token
-    from stratified_models.loading import LoadReport, load_pretrained, load_tokenizer, resolve_backbone
+    from stratified_models.loading import LoadReport, load_pretrained
     from stratified_models.outputs import StratifiedOutput
+    from stratified_models.sources import resolve_backbone
+    from stratified_models.tokenizer import load_tokenizer
 
 __all__ = [
     "VARIANTS",
@@ -58,8 +61,8 @@ _HOMES = {
     "StratifiedOutput": "outputs",
     "flops_per_token": "cost",
     "load_pretrained": "loading",
-    "load_tokenizer": "loading",
-    "resolve_backbone": "loading",
+    "load_tokenizer": "tokenizer",
+    "resolve_backbone": "sources",
 }
 
 

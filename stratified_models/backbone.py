@@ -1,10 +1,11 @@
 """A pretrained encoder with its sub-layers within reach, and the walk through one block.
 
-`Family` is the seam: an adapter per family of encoders (see `backbones/`) says where the projections, norms and
-feed-forward networks are. The walk puts the hooks of a variant between them; it knows no variant, and a variant
-knows no family. Adapters hold no tensors.
+`Family` is the seam: an adapter per family of encoders (see `backbones/`) says where the projections, norms
+and feed-forward networks are. The walk puts the hooks of a variant between them; it knows no variant, and a
+variant knows no family. Adapters hold no tensors.
 
-B rows, T tokens, S query tokens (T, or 1 where only the first position is read), D width, H heads, d head size.
+B rows, T tokens, S query tokens (T, or 1 where only the first position is read), D width, H heads, d head
+size.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def scaled_attention(
 ) -> Tensor:
     """softmax(scale·qkᵀ)v for q (B, H, S, e), k (B, H, T, e), v (B, H, T, d), as tokens (B, S, H·d).
 
-    `mask` is boolean and broadcasts to (B, H, S, T); True attends. Where a variant has lengthened q and k (e > d),
-    v is padded with zeros and the output cut: fused kernels want equal head sizes.
+    `mask` is boolean and broadcasts to (B, H, S, T); True attends. Where a variant has lengthened q and k
+    (e > d), v is padded with zeros and the output cut: fused kernels want equal head sizes.
     """
     size, extra = v.shape[-1], q.shape[-1] - v.shape[-1]
     if extra:
@@ -69,7 +70,8 @@ class Family(ABC):
     def attention(
         self, block: Any, x: Tensor, context: Tensor, mask: Tensor, hooks: BlockHooks, strata: Strata
     ) -> Tensor:
-        """Attention of x (B, S, D) over context (B, T, D), with `hooks.heads` before and `hooks.attended` after."""
+        """Attention of x (B, S, D) over context (B, T, D), with `hooks.heads` before and `hooks.attended`
+        after."""
 
     @abstractmethod
     def feed_forward(self, block: Any, x: Tensor) -> Tensor:

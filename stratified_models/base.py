@@ -4,19 +4,21 @@ It does not know what a variant does between the sub-layers (see `hooks`), which
 `backbone`), nor who trains it.
 
 What is unusual here:
-- Blocks are walked sub-layer by sub-layer; at block ℓ_g the gate reads the tokens' strata once, for all blocks.
-- Where pooling reads one position, the last block computes that position alone, unless a loss needs statistics
-  of its experts.
+- Blocks are walked sub-layer by sub-layer; at block ℓ_g the gate reads the tokens' strata once, for all
+  blocks.
+- Where pooling reads one position, the last block computes that position alone, unless a loss needs
+  statistics of its experts.
 - Auxiliary losses divide by counts that `average_over_ranks` makes global, so that data parallelism's mean of
   gradients is the gradient of the global batch.
 
-B rows, T tokens, S tokens of the last block, D width, C classes, N domains, K strata, M expert blocks, E experts.
+B rows, T tokens, S tokens of the last block, D width, C classes, N domains, K strata, M expert blocks, E
+experts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,21 +36,22 @@ from stratified_models.registry import VARIANT_CLASSES, family_of
 __all__ = ["StratifiedForSequenceClassification"]
 
 
-class StratifiedForSequenceClassification(PreTrainedModel):
+class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-untyped-call]  # untyped in transformers
     """Domain-aware text classifier over a pretrained encoder, in one of five variants.
 
     Attributes:
-        average_over_ranks: under data parallelism, a function that takes a small detached vector to its mean over
-            ranks; None on one process. Called once per training forward with labels.
+        average_over_ranks: under data parallelism, a function that takes a small detached vector to its
+            mean over ranks; None on one process. Called once per training forward with labels.
     """
 
+    config: StratifiedConfig
     config_class = StratifiedConfig
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs: ClassVar[bool] = False  # Trainer must not rescale: the loss is a mean already
+    accepts_loss_kwargs = False  # Trainer must not rescale: the loss is a mean already
     _supports_sdpa = True
-    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"gate", "domain_head"}
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"gate", "domain_head"}  # noqa: RUF012  as its base declares it
     average_over_ranks: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, config: StratifiedConfig) -> None:
@@ -71,7 +74,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):
             self.family.remove_ffn_(self.backbone, index)
         self.plain = BlockHooks()
         self.gradient_checkpointing = False
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # untyped in transformers
 
     @staticmethod
     def _build_gate(config: StratifiedConfig) -> StratumGate:
@@ -88,7 +91,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):
         if initialise is not None:
             initialise()
         else:
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]  # untyped in transformers
 
     def forward(
         self,
@@ -185,9 +188,8 @@ class StratifiedForSequenceClassification(PreTrainedModel):
         return self.family.finish(self.backbone, mixed), traces
 
     def _hooks(self, index: int) -> BlockHooks:
-        return cast(
-            BlockHooks, self.variant.blocks[str(index)] if str(index) in self.variant.blocks else self.plain
-        )
+        hooks = dict(self.variant.blocks.items()).get(str(index), self.plain)
+        return cast(BlockHooks, hooks)
 
     def _run_block(
         self, index: int, hidden: Tensor, mask: Tensor, strata: Strata, *, first: bool = False
@@ -201,7 +203,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):
 
     def prepare_for_inference(self) -> Self:
         """Evaluation mode, with the gate's density folded; call after every load."""
-        self.eval()
+        self.train(False)
         if self.gate is not None:
             self.gate.fold_()
         return self
@@ -220,7 +222,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):
         if self.gate is None:
             return GateFit()
         training = self.training
-        self.eval()
+        self.train(False)
         vectors = [self._content_vectors(batch) for batch in batches]
         self.train(training)
         width = self.config.hidden_size
@@ -237,7 +239,8 @@ class StratifiedForSequenceClassification(PreTrainedModel):
         return hidden[content].float().cpu()
 
     def parameter_multiplier_groups(self) -> dict[str, list[str]]:
-        """Names of trainable parameters by learning rate: "backbone", "new", and "geometry" (no weight decay)."""
+        """Names of trainable parameters by learning rate: "backbone", "new", and "geometry" (no weight
+        decay)."""
         groups: dict[str, list[str]] = {"backbone": [], "new": [], "geometry": []}
         pretrained = {f"variant.{name}" for name in self.variant.backbone_parameters()}
         for name, parameter in self.named_parameters():

@@ -1,10 +1,10 @@
 """The bundle: a directory in the Hugging Face layout, with a manifest that is written last.
 
-It is the only thing that passes from a training job to a service. Reading needs no torch: the heavy imports are
-inside `write_bundle`, `load_model` and `check_parity`. It knows no job and no service.
+It is the only thing that passes from a training job to a service. Reading needs no torch: the heavy imports
+are inside `write_bundle`, `load_model` and `check_parity`. It knows no job and no service.
 
-A directory is a bundle exactly when it holds a readable manifest: writers remove an old manifest first and put the
-new one in place last, each file by way of fsync and rename, so a reader never sees half of one.
+A directory is a bundle exactly when it holds a readable manifest: writers remove an old manifest first and
+put the new one in place last, each file by way of fsync and rename, so a reader never sees half of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stratified_models.errors import BundleCorrupt, BundleIncomplete, BundleMissing
 from stratified_models.manifest import (
@@ -122,10 +122,10 @@ def write_bundle(
 ) -> Bundle:
     """Write a finished model into `directory`, and return it as a reader sees it.
 
-    Files of other names in the directory, such as checkpoints, stay. `manifest.files` and `manifest.parity` are
-    filled in here: the parity logits come from the written weights, loaded again.
+    Files of other names in the directory, such as checkpoints, stay. `manifest.files` and `manifest.parity`
+    are filled in here: the parity logits come from the written weights, loaded again.
     """
-    from stratified_models.loading import quiet
+    from stratified_models.sources import quiet
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -192,12 +192,13 @@ def _load(folder: Path) -> StratifiedForSequenceClassification:
     import torch
 
     from stratified_models.base import StratifiedForSequenceClassification
-    from stratified_models.loading import quiet
+    from stratified_models.sources import quiet
 
     with quiet():
-        model, info = StratifiedForSequenceClassification.from_pretrained(
+        loaded: Any = StratifiedForSequenceClassification.from_pretrained(
             str(folder), dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
+    model, info = loaded
     wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
     if wrong:
         raise BundleCorrupt(
@@ -234,13 +235,13 @@ def _install(
     _sync(directory)
     for name in FILES:
         _sync(folder / name)
-        os.replace(folder / name, directory / name)
+        (folder / name).replace(directory / name)
     _sync(directory)
     manifest = replace(manifest, files=found)
     aside = folder / MANIFEST
     aside.write_bytes(manifest_to_json(manifest))
     _sync(aside)
-    os.replace(aside, directory / MANIFEST)
+    aside.replace(directory / MANIFEST)
     _sync(directory)
     return read_bundle(directory, verify=False)
 

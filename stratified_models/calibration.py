@@ -89,8 +89,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator, rounds: in
 def _covariances(points: Tensor, nearest: Tensor, clusters: int) -> tuple[Tensor, Tensor, Tensor]:
     """Size (K,), mean (K, g) and covariance (K, g, g) of each cluster.
 
-    A cluster with fewer than 4g points borrows from the covariance within all clusters, in proportion to what it
-    lacks: its own would be singular.
+    A cluster with fewer than 4g points borrows from the covariance within all clusters, in proportion to
+    what it lacks: its own would be singular.
     """
     g = points.shape[1]
     size = torch.bincount(nearest, minlength=clusters).to(points.dtype)
@@ -148,7 +148,8 @@ def calibrate_(gate: StratumGate, vectors: Tensor, *, seed: int) -> GateFit:
 
 
 def _place_(gate: StratumGate, k: int, rank: int, mean: Tensor, spectrum: Tensor, axes: Tensor) -> None:
-    """σ² = mean of the discarded eigenvalues, W = Q(Λ − σ²)^½ (Tipping & Bishop, eqs. 7 and 8 of the single PCA)."""
+    """σ² = mean of the discarded eigenvalues, W = Q(Λ − σ²)^½ (Tipping & Bishop, eqs. 7 and 8 of the single
+    PCA)."""
     discarded = spectrum[rank:] if rank < len(spectrum) else spectrum[-1:]
     variance = discarded.mean().clamp(min=SMALLEST_VARIANCE)
     gate.means[k] = mean.to(gate.means.dtype)

@@ -22,7 +22,7 @@ def _require(holds: bool, message: str) -> None:
         raise ModelError(message)
 
 
-class StratifiedConfig(PreTrainedConfig):
+class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # untyped in transformers
     """Configuration of `StratifiedForSequenceClassification`.
 
     Attributes:
@@ -92,7 +92,7 @@ class StratifiedConfig(PreTrainedConfig):
         if self.domain_labels is None:
             self.domain_labels = [sorted(names) for _ in self.domains]
         self.domain_labels = [list(ids) for ids in self.domain_labels]
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]  # untyped in transformers
         self._check(names)
 
     def _check(self, names: dict[int, str]) -> None:

@@ -1,9 +1,10 @@
 """What a forward pass costs: floating-point operations of the matrix products, per token.
 
-It counts products alone (a multiply and an add are two operations), not norms, activations or softmax, and every
-block in full, though the last one may compute a single position.
+It counts products alone (a multiply and an add are two operations), not norms, activations or softmax, and
+every block in full, though the last one may compute a single position.
 
-D width, F inner width, L blocks, H heads, T tokens, K strata, g coordinates, R largest rank, N domains, E experts.
+D width, F inner width, L blocks, H heads, T tokens, K strata, g coordinates, R largest rank, N domains, E
+experts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["flops_per_token"]
 def flops_per_token(config: StratifiedConfig, length: int, *, dense_experts: bool = False) -> float:
     """Operations of one forward pass over a text of `length` tokens, divided by `length`.
 
-    `dense_experts` counts every expert of `moe`, as exported models compute them, and not only the two chosen.
+    `dense_experts` counts every expert of `moe`, as exported models compute them, and not only the two
+    chosen.
     """
     encoder, width = config.backbone_config, config.hidden_size
     inner = family_of(encoder).ffn_width(encoder)

@@ -21,7 +21,8 @@ ABSENT_AT_INFERENCE = 1e-4
 
 
 class DomainReading(NamedTuple):
-    """What the head says: scores (B, N), weights q (B, N), energy (B,), and which rows' domain is known (B,)."""
+    """What the head says: scores (B, N), weights q (B, N), energy (B,), and which rows' domain is known
+    (B,)."""
 
     logits: Tensor
     weights: Tensor
@@ -58,10 +59,11 @@ class DomainHead(nn.Module):
 
         Args:
             pooled: mean hidden state over content tokens, (B, D).
-            domain_id: given domains, (B,), −1 (or any id that does not exist) where unknown; None is all unknown.
+            domain_id: given domains, (B,), −1 (or any id that does not exist) where unknown; None is all
+                unknown.
 
-        In training each given id is hidden from the weights with probability `dropout`, drawn from torch's global
-        generator; the head's own loss still sees it through `known`.
+        In training each given id is hidden from the weights with probability `dropout`, drawn from torch's
+        global generator; the head's own loss still sees it through `known`.
         """
         with torch.autocast(device_type=pooled.device.type, enabled=False):
             logits = pooled.detach().to(self.weight.dtype) @ self.weight.T + self.bias  # (B, N)
@@ -82,7 +84,8 @@ class DomainHead(nn.Module):
         return logits if self.class_bias is None else logits + weights @ self.class_bias
 
     def rule_out_absent(self, logits: Tensor, reading: DomainReading, domain_id: Tensor | None) -> Tensor:
-        """Rule out the classes that a row's domain lacks: by its true domain in training, by its weights after."""
+        """Rule out the classes that a row's domain lacks: by its true domain in training, by its weights
+        after."""
         if not self.training:
             return logits + torch.log(reading.weights @ self.allowed + ABSENT_AT_INFERENCE)
         if domain_id is None:

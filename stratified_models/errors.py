@@ -36,15 +36,15 @@ class BundleError(ModelError):
     """A directory that should hold a finished model does not."""
 
 
-class BundleMissing(BundleError):
+class BundleMissing(BundleError):  # noqa: N818  the base class says Error, the name says what is wrong
     """There is no bundle at this path."""
 
 
-class BundleIncomplete(BundleError):
+class BundleIncomplete(BundleError):  # noqa: N818  the base class says Error, the name says what is wrong
     """The manifest names a file that is not there, or lacks one that every bundle has."""
 
 
-class BundleCorrupt(BundleError):
+class BundleCorrupt(BundleError):  # noqa: N818  the base class says Error, the name says what is wrong
     """A file differs from what the manifest says.
 
     Attributes:
@@ -60,5 +60,5 @@ class BundleCorrupt(BundleError):
         )
 
 
-class BundleIncompatible(BundleError):
+class BundleIncompatible(BundleError):  # noqa: N818  the base class says Error, the name says what is wrong
     """The manifest was written under a schema that this version does not read."""

@@ -10,8 +10,8 @@ What is unusual here:
 - Everything runs in the gate's own precision with autocast off: in bfloat16, tokens change stratum.
 - `fold_` keeps A_k, A_kμ_k, μ_k, constants and 1/σ² as buffers: inference then is two matrix products.
 
-Source: Tipping & Bishop, Mixtures of probabilistic principal component analysers, Neural Computation 11(2), 1999.
-B rows, T tokens, D width, g coordinates, K strata, R largest rank, N domains.
+Source: Tipping & Bishop, Mixtures of probabilistic principal component analysers, Neural Computation 11(2),
+1999. B rows, T tokens, D width, g coordinates, K strata, R largest rank, N domains.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def mixture_terms(
 ) -> Terms:
     """Reduce the mixture's parameters by K Cholesky factors of size R×R (never g×g).
 
-    A column that `rank_mask` (K, R) removes leaves only σ² on the diagonal of M_k, so the padded formula is exact
-    for every rank and all strata run as one batch.
+    A column that `rank_mask` (K, R) removes leaves only σ² on the diagonal of M_k, so the padded formula is
+    exact for every rank and all strata run as one batch.
     """
     strata, g, rank = loadings.shape
     variances = torch.exp(log_variances) + VARIANCE_FLOOR  # (K,)
@@ -89,14 +89,19 @@ def mixture_log_density(u: Tensor, terms: Terms) -> Tensor:
     """ℓ_k(u) = log π_k + log N(u; μ_k, W_kW_kᵀ + σ_k²I) in nats, (…, g) → (…, K), by two matrix products."""
     strata = terms.means.shape[0]
     residual = u @ terms.whiten.T - terms.offset  # (…, K·R)
-    explained = residual.square().unflatten(-1, (strata, -1)).sum(-1)  # (…, K)
+    explained = residual.square().reshape(*u.shape[:-1], strata, -1).sum(-1)  # (…, K)
     distance = u.square().sum(-1, keepdim=True) - 2 * (u @ terms.means.T) + terms.means.square().sum(-1)
-    return terms.constant - 0.5 * (terms.precision * distance - explained)
+    density: Tensor = terms.constant - 0.5 * (terms.precision * distance - explained)
+    return density
 
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator | None = None) -> Tensor:
-    basis, _ = torch.linalg.qr(torch.randn(rows, columns, generator=generator, device="cpu"))
+    basis: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator, device="cpu")).Q
     return basis
+
+
+def _unfold_(gate: StratumGate, _: object) -> None:
+    gate.unfold_()
 
 
 class StratumGate(nn.Module):
@@ -134,7 +139,7 @@ class StratumGate(nn.Module):
         for name, shape in zip(Terms._fields, shapes, strict=True):
             self.register_buffer(f"folded_{name}", torch.zeros(shape), persistent=False)
         self.folded = False
-        self.register_load_state_dict_post_hook(lambda module, _: module.unfold_())
+        self.register_load_state_dict_post_hook(_unfold_)  # type: ignore[no-untyped-call]  # untyped in torch
 
     @torch.no_grad()
     def initialise_(self) -> None:

@@ -3,8 +3,8 @@
 It does not know any variant, any backbone family, nor how strata are found. Every hook of the base classes is
 the identity, so a block run with them is the pretrained block.
 
-B rows, T tokens, S query tokens (T, or 1 where only the first position is read), D width, H heads, d head size,
-K strata, E experts.
+B rows, T tokens, S query tokens (T, or 1 where only the first position is read), D width, H heads, d head
+size, K strata, E experts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Strata(NamedTuple):
 
 
 class ExpertTrace(NamedTuple):
-    """What an expert block reports: loads (E,), and sum of router probabilities (E,), both over valid tokens."""
+    """What an expert block reports: loads (E,), and sum of router probabilities (E,), both over valid
+    tokens."""
 
     load: Tensor
     probability: Tensor
@@ -59,7 +60,8 @@ class BlockHooks(nn.Module):
     """Hooks of one block. Override what the variant changes; each default is the identity."""
 
     def heads(self, q: Tensor, k: Tensor, v: Tensor, strata: Strata) -> tuple[Tensor, Tensor, Tensor]:
-        """Change queries (B, H, S, d), keys and values (B, H, T, d); scores stay scaled by 1/√d of the encoder."""
+        """Change queries (B, H, S, d), keys and values (B, H, T, d); scores stay scaled by 1/√d of the
+        encoder."""
         return q, k, v
 
     def attended(self, y: Tensor, strata: Strata) -> Tensor:
@@ -87,7 +89,8 @@ class Variant(nn.Module):
     Attributes:
         uses_strata: False lets the model go without a gate.
         mixes_states: True keeps the hidden states from the gate upwards for `mix`.
-        needs_every_token: True has the last block compute every token when there is a loss, for its statistics.
+        needs_every_token: True has the last block compute every token when there is a loss, for its
+            statistics.
         replaces_ffn: indices of blocks whose feed-forward network the variant brings itself.
     """
 
@@ -114,5 +117,6 @@ class Variant(nn.Module):
         """Move the expert bias after an optimizer step; `reduce` sums loads over ranks."""
 
     def backbone_parameters(self) -> set[str]:
-        """Names of own parameters that are pretrained weights in another place, so learn at the encoder's rate."""
+        """Names of own parameters that are pretrained weights in another place, so learn at the encoder's
+        rate."""
         return set()

@@ -1,4 +1,4 @@
-"""From a pretrained encoder on disk or hub to a model of ours, and its tokenizer.
+"""From a pretrained encoder on disk or hub to a model of ours.
 
 It does not know data, training, or bundles. Whatever is missing or does not fit stops here: no weight is ever
 left random in silence.
@@ -7,35 +7,24 @@ left random in silence.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as hf_logging
+from transformers import AutoModel, PreTrainedModel
 
 from stratified_models.base import StratifiedForSequenceClassification
 from stratified_models.config import StratifiedConfig
 from stratified_models.errors import BackboneError
 from stratified_models.registry import CONVERSIONS, FAMILIES, family_of
+from stratified_models.sources import first_line, quiet, read_config, resolve_backbone
+from stratified_models.tokenizer import load_tokenizer
 
-__all__ = ["LoadReport", "load_pretrained", "load_tokenizer", "quiet", "resolve_backbone"]
-
-PACKAGE = "package:"
+__all__ = ["LoadReport", "load_pretrained"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,8 @@ class LoadReport:
     """What was loaded.
 
     Attributes:
-        backbone_sha256: hash over names, types, shapes and bytes of the pristine encoder; equal for all variants.
+        backbone_sha256: hash over names, types, shapes and bytes of the pristine encoder; equal for all
+            variants.
         source: folder or hub id.
         family: adapter that the encoder runs on.
         missing: parameters that the checkpoint does not have; all of them new modules.
@@ -57,34 +47,6 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     converted: bool
-
-
-def resolve_backbone(name: str | Path) -> str:
-    """Folder or hub id that `name` means.
-
-    `package:NAME` is the folder of an installed package that holds `model/config.json` or `config.json`; the
-    package is found, not imported. Everything else passes unchanged.
-
-    Raises:
-        BackboneError: the package is not installed, or holds no model.
-    """
-    text = str(name)
-    if not text.startswith(PACKAGE):
-        return text
-    package = text.removeprefix(PACKAGE)
-    try:
-        spec = importlib.util.find_spec(package) if package else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        raise BackboneError(f"backbone {text!r}: no package {package!r} is installed; install it with pip")
-    for root in spec.submodule_search_locations or []:
-        for folder in (Path(root) / "model", Path(root)):
-            if (folder / "config.json").is_file():
-                return str(folder)
-    raise BackboneError(
-        f"backbone {text!r}: the package holds no config.json; name a package with a model in it"
-    )
 
 
 def load_pretrained(
@@ -102,11 +64,12 @@ def load_pretrained(
 ) -> tuple[StratifiedForSequenceClassification, LoadReport]:
     """A model in fp32 on the CPU: pretrained encoder, new modules drawn from `seed`.
 
-    New modules of the same name start equal in every variant. `options` are further fields of `StratifiedConfig`.
+    New modules of the same name start equal in every variant. `options` are further fields of
+    `StratifiedConfig`.
 
     Raises:
-        BackboneError: not found, unsupported family, parameters missing, not finite, or `max_length` above its
-            positions.
+        BackboneError: not found, unsupported family, parameters missing, not finite, or `max_length` above
+            its positions.
         ModelError: a value that the configuration refuses.
     """
     source = resolve_backbone(backbone)
@@ -115,9 +78,11 @@ def load_pretrained(
     positions = family.max_positions(encoder.config)
     if not 2 < max_length <= positions:
         raise BackboneError(
-            f"max_length {max_length} is outside 3 … {positions}, the positions of {source}; set max_length ≤ {positions}"
+            f"max_length {max_length} is outside 3 … {positions}, the positions of {source}; "
+            f"set max_length ≤ {positions}"
         )
-    encoder.config.name_or_path = str(backbone)  # not the folder on this machine that it resolves to
+    # What travels with a bundle is a name, not a folder on this machine.
+    encoder.config.name_or_path = Path(backbone).name if Path(backbone).is_dir() else str(backbone)
     if dropout is not None:
         family.set_dropout_(encoder.config, dropout)
     config = StratifiedConfig(
@@ -151,60 +116,10 @@ def load_pretrained(
     return model, report
 
 
-def load_tokenizer(
-    source: str | Path, *, revision: str | None = None, max_length: int
-) -> PreTrainedTokenizerFast:
-    """The tokenizer of a backbone or a bundle: no token types, no padding or truncation left in it.
-
-    Raises:
-        BackboneError: not found, no fast tokenizer, no padding token, or ids outside the model's vocabulary.
-    """
-    folder = resolve_backbone(source)
-    config = _read_config(folder, revision)
-    encoder = getattr(config, "backbone_config", config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f"no tokenizer in {folder}: {_first_line(error)}; put its tokenizer.json there"
-        ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise BackboneError(f"the tokenizer of {folder} is no fast one; put a tokenizer.json there")
-    if tokenizer.pad_token_id is None:
-        raise BackboneError(
-            f"the tokenizer of {folder} has no padding token; add one to its tokenizer_config.json"
-        )
-    if len(tokenizer) > encoder.vocab_size:
-        raise BackboneError(
-            f"the tokenizer of {folder} has {len(tokenizer)} entries, above the encoder's {encoder.vocab_size}; "
-            "take the tokenizer that belongs to it"
-        )
-    if encoder.pad_token_id is not None and tokenizer.pad_token_id != encoder.pad_token_id:
-        raise BackboneError(
-            f"the tokenizer of {folder} pads with id {tokenizer.pad_token_id}, the encoder expects "
-            f"{encoder.pad_token_id}; take the tokenizer that belongs to it"
-        )
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    tokenizer.init_kwargs["model_input_names"] = ["input_ids", "attention_mask"]
-    tokenizer.model_max_length = max_length
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    return tokenizer
-
-
-def _read_config(source: str, revision: str | None) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        known = "a folder with config.json, package:NAME, or a hub id that can be reached"
-        raise BackboneError(
-            f"backbone {source!r} cannot be loaded: {_first_line(error)}; give {known}"
-        ) from error
-
-
 def _load_encoder(source: str, revision: str | None) -> tuple[PreTrainedModel, tuple[str, ...], bool]:
-    """The pristine encoder on its adapter's family, what its checkpoint has beyond it, whether it was converted."""
-    config = _read_config(source, revision)
+    """The pristine encoder on its adapter's family, what its checkpoint has beyond it, whether it was
+    converted."""
+    config = read_config(source, revision)
     family = str(config.model_type)
     if family not in FAMILIES and family not in CONVERSIONS:
         known = ", ".join(sorted({*FAMILIES, *CONVERSIONS}))
@@ -224,12 +139,12 @@ def _load_encoder(source: str, revision: str | None) -> tuple[PreTrainedModel, t
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise BackboneError(
-            f"the weights of {source!r} cannot be loaded: {_first_line(error)}; check the files"
+            f"the weights of {source!r} cannot be loaded: {first_line(error)}; check the files"
         ) from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise BackboneError(
-            f"the checkpoint {source!r} lacks {len(missing)} of the encoder's parameters, {missing[0]} first; "
+            f"the checkpoint {source!r} lacks {len(missing)} parameters of the encoder, {missing[0]} first; "
             "its family or its prefix is another: check config.json"
         )
     converted = family in CONVERSIONS
@@ -256,7 +171,8 @@ def _adopt_(model: StratifiedForSequenceClassification, encoder: PreTrainedModel
 
 
 def _seed_new_modules_(model: StratifiedForSequenceClassification, seed: int) -> None:
-    """Draw each new module from a generator of its own, so that a variant's modules do not shift its siblings'."""
+    """Draw each new module from a generator of its own, so that a variant's modules do not shift its
+    siblings'."""
     for name, module in model.named_modules():
         if name.startswith("backbone") or not list(module.parameters(recurse=False)):
             continue
@@ -272,21 +188,3 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the library's own loading report: ours says the same, and stops where it must."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.ERROR)
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -1,8 +1,8 @@
 """The loss terms, as pure functions of tensors.
 
-It knows no model. Each divides a *sum* by a *count* that the caller passes, because under data parallelism the
-count is averaged over ranks: the mean of the ranks' gradients is then the gradient of the global batch. A count
-of 0 divides by 1, so a batch without such rows adds 0 and never NaN.
+It knows no model. Each divides a *sum* by a *count* that the caller passes, because under data parallelism
+the count is averaged over ranks: the mean of the ranks' gradients is then the gradient of the global batch.
+A count of 0 divides by 1, so a batch without such rows adds 0 and never NaN.
 
 B rows, T tokens, C classes, N domains, E experts.
 """
@@ -40,7 +40,8 @@ def domain(*, logits: Tensor, domain_id: Tensor, known: Tensor, count: Tensor) -
 
 
 def geometry(*, log_likelihood: Tensor, content: Tensor, coordinates: int, count: Tensor) -> Tensor:
-    """Negative log-density in nats per coordinate, of `log_likelihood` (B, T) over `content` tokens (B, T)."""
+    """Negative log-density in nats per coordinate, of `log_likelihood` (B, T) over `content` tokens (B,
+    T)."""
     return -(log_likelihood * content).sum() / (coordinates * safe_count(count))
 
 
@@ -52,8 +53,8 @@ def balance(*, load: Tensor, probability: Tensor, count: Tensor) -> Tensor:
         probability: sum of router probabilities over this rank's valid tokens, (M, E).
         count: number of valid tokens, ().
 
-    It is 1 when both are uniform, E/2 when one pair of experts takes everything with certainty, and also 1 when
-    selection has collapsed but probabilities are uniform: so log the loads too.
+    It is 1 when both are uniform, E/2 when one pair of experts takes everything with certainty, and also 1
+    when selection has collapsed but probabilities are uniform: so log the loads too.
     """
     share = load / safe_count(load.sum(-1, keepdim=True))
     mean = probability / safe_count(count)

@@ -23,7 +23,8 @@ __all__ = ["Encoded", "content_mean", "objective"]
 
 
 class Encoded(NamedTuple):
-    """What the encoder gives: hidden states (B, S, D), readings, expert traces, and which tokens count (B, T)."""
+    """What the encoder gives: hidden states (B, S, D), readings, expert traces, and which tokens count (B,
+    T)."""
 
     hidden: Tensor
     domain: DomainReading
@@ -83,7 +84,8 @@ def objective(
 def _counts(
     encoded: Encoded, labels: Tensor, average: Callable[[Tensor], Tensor] | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Labelled rows, known domains, content and valid tokens (4,), and expert loads (M, E), averaged over ranks."""
+    """Labelled rows, known domains, content and valid tokens (4,), and expert loads (M, E), averaged over
+    ranks."""
     own = [(labels != -100).sum(), encoded.domain.known.sum(), encoded.content.sum(), encoded.valid.sum()]
     counts = torch.stack(own).float()
     load = torch.stack([trace.load for trace in encoded.traces]).float() if encoded.traces else None

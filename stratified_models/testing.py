@@ -1,7 +1,8 @@
 """Small fakes of the real things, for the tests of whoever builds upon this package.
 
-`tiny_backbone` writes a random DistilBERT with a WordPiece tokenizer in the Hugging Face layout; `tiny_bundle` a
-bundle that a service can load. Both are deterministic and take well under a second. They know no test framework.
+`tiny_backbone` writes a random DistilBERT with a WordPiece tokenizer in the Hugging Face layout;
+`tiny_bundle` a bundle that a service can load. Both are deterministic and take well under a second. They
+know no test framework.
 """
 
 from __future__ import annotations
@@ -17,22 +18,35 @@ from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerF
 
 from stratified_models.base import StratifiedForSequenceClassification
 from stratified_models.bundle import Backbone, Bundle, Domain, Manifest, OutOfDomain, write_bundle
-from stratified_models.loading import load_pretrained, load_tokenizer, quiet
+from stratified_models.loading import load_pretrained
+from stratified_models.sources import quiet
+from stratified_models.tokenizer import load_tokenizer
 
 __all__ = ["TINY_LABELS", "tiny_backbone", "tiny_bundle", "tiny_model", "tiny_tokenizer"]
 
 TINY_LABELS: tuple[str, ...] = ("negative", "neutral", "positive")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = ["the", "a", "an", "and", "or", "but", "not", "no", "of", "to", "in", "on", "at", "for", "with", "from", "by", "as", "is", "are", "was", "were", "be", "been", "it", "this", "that", "these", "those", "i", "you", "he", "she", "we", "they", "me", "my", "your", "his", "her", "our", "their", "its", "what", "who", "how", "when", "where", "why", "which", "there", "here", "so", "too", "very", "just", "only", "also", "more", "most", "less", "than", "then", "now", "never", "always", "still", "again", "film", "movie", "plot", "story", "actor", "ending", "scene", "book", "product", "battery", "price", "screen", "phone", "food", "service", "tweet", "post", "article", "opinion", "good", "great", "best", "nice", "fine", "well", "love", "loved", "like", "liked", "enjoy", "happy", "fun", "funny", "worth", "perfect", "excellent", "amazing", "wonderful", "beautiful", "bad", "worst", "awful", "terrible", "boring", "bored", "dull", "poor", "waste", "hate", "hated", "sad", "angry", "broken", "wrong", "slow", "cheap", "ugly", "worse", "drags", "okay", "average", "arrived", "tuesday", "day", "today", "time", "times", "two", "one", "three", "year", "years", "people", "man", "woman", "thing", "things", "way", "work", "works", "buy", "would", "could", "should", "will", "can", "do", "does", "did", "have", "has", "had", "get", "got", "go", "went", "make", "made", "see", "saw", "watch", "watched", "read", "think"]
+WORDS = (
+    "the a an and or but not no of to in on at for with from by as is are was were be been it this "
+    "that these those i you he she we they me my your his her our their its what who how when where "
+    "why which there here so too very just only also more most less than then now never always still "
+    "again film movie plot story actor ending scene book product battery price screen phone food "
+    "service tweet post article opinion good great best nice fine well love loved like liked enjoy "
+    "happy fun funny worth perfect excellent amazing wonderful beautiful bad worst awful terrible "
+    "boring bored dull poor waste hate hated sad angry broken wrong slow cheap ugly worse drags okay "
+    "average arrived tuesday day today time times two one three year years people man woman thing "
+    "things way work works buy would could should will can do does did have has had get got go went "
+    "make made see saw watch watched read think "
+)
 PIECES = ("##s", "##ed", "##ing", "##ly", "##er", "##est", "##y", "##ness", "##ful", "##n't")
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Lower-casing WordPiece over common words, letters, digits and punctuation; any text tokenises."""
     marks = list(string.ascii_lowercase + string.digits + string.punctuation)
-    entries = [*SPECIAL, *dict.fromkeys([*WORDS, *marks]), *(f"##{mark}" for mark in marks), *PIECES]
+    entries = [*SPECIAL, *dict.fromkeys([*WORDS.split(), *marks]), *(f"##{mark}" for mark in marks), *PIECES]
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL[1]))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
@@ -43,7 +57,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
     )
     inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=inputs, **names)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # untyped in transformers
+        tokenizer_object=backend, model_input_names=inputs, **names
+    )
 
 
 def tiny_backbone(
@@ -115,7 +131,8 @@ def tiny_bundle(
     version: str = "1",
     **options: Any,
 ) -> Bundle:
-    """Write a bundle of a tiny, untrained model into `directory`; its backbone goes into `directory`/backbone."""
+    """Write a bundle of a tiny, untrained model into `directory`; its backbone goes into
+    `directory`/backbone."""
     backbone = Path(directory) / "backbone"
     model = tiny_model(
         backbone, variant=variant, domains=domains, labels=labels, max_length=max_length, seed=seed, **options

@@ -1,7 +1,8 @@
 """DistilBERT's knowledge: where its sub-layers are, and how a BERT checkpoint becomes one.
 
-It knows no variant. DistilBERT (Sanh et al. 2019) is BERT without token types and pooler: a checkpoint of BERT
-whose texts are single segments is the same function once the embedding of segment 0 is added to every position.
+It knows no variant. DistilBERT (Sanh et al. 2019) is BERT without token types and pooler: a checkpoint of
+BERT whose texts are single segments is the same function once the embedding of segment 0 is added to every
+position.
 
 B rows, T tokens, S query tokens, D width, H heads, d head size, F inner width.
 """
@@ -9,7 +10,7 @@ B rows, T tokens, S query tokens, D width, H heads, d head size, F inner width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedConfig, PreTrainedModel
@@ -45,22 +46,28 @@ class DistilBert(Family):
     reads_first = True
 
     def build(self, config: PreTrainedConfig) -> PreTrainedModel:
-        return DistilBertModel(config)
+        """An encoder of random weights."""
+        return DistilBertModel(cast(DistilBertConfig, config))
 
     def block(self, model: PreTrainedModel, index: int) -> Any:
-        return model.transformer.layer[index]
+        """`TransformerBlock` number `index`."""
+        return cast(DistilBertModel, model).transformer.layer[index]
 
     def embed(self, model: PreTrainedModel, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        hidden: Tensor = model.embeddings(None if inputs_embeds is not None else input_ids, inputs_embeds)
+        """Word and position embeddings, normalised."""
+        hidden: Tensor = cast(DistilBertModel, model).embeddings(
+            None if inputs_embeds is not None else input_ids, inputs_embeds
+        )
         return hidden
 
     def attention(
         self, block: Any, x: Tensor, context: Tensor, mask: Tensor, hooks: BlockHooks, strata: Strata
     ) -> Tensor:
+        """Self-attention with DistilBERT's projections."""
         own = block.attention
 
         def split(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (own.n_heads, -1)).transpose(1, 2)
+            return tokens.view(*tokens.shape[:-1], own.n_heads, -1).transpose(1, 2)
 
         q, k, v = split(own.q_lin(x)), split(own.k_lin(context)), split(own.v_lin(context))  # (B, H, ·, d)
         q, k, v = hooks.heads(q, k, v, strata)
@@ -69,39 +76,52 @@ class DistilBert(Family):
         return hooks.attended(own.out_lin(tokens), strata)
 
     def feed_forward(self, block: Any, x: Tensor) -> Tensor:
+        """The block's own `FFN`."""
         y: Tensor = block.ffn(x)
         return y
 
     def norms(self, block: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """The two norms, each after its residual sum."""
         return block.sa_layer_norm, block.output_layer_norm
 
     def pooler(self, config: PreTrainedConfig) -> nn.Module:
+        """`FirstTokenPooler`, new: it is not part of the pretrained encoder."""
         return FirstTokenPooler(config.hidden_size, config.seq_classif_dropout)
 
     def ffn_width(self, config: PreTrainedConfig) -> int:
+        """`hidden_dim`."""
         return int(config.hidden_dim)
 
     def ffn_activation(self, config: PreTrainedConfig) -> Callable[[Tensor], Tensor]:
-        activation: Callable[[Tensor], Tensor] = get_activation(config.activation)
+        """`activation`."""
+        activation: Callable[[Tensor], Tensor] = get_activation(  # type: ignore[no-untyped-call]  # untyped in transformers
+            config.activation
+        )
         return activation
 
     def ffn_dropout(self, config: PreTrainedConfig) -> float:
+        """`dropout`."""
         return float(config.dropout)
 
     def ffn_tensors(self, model: PreTrainedModel, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of `lin1` and `lin2`."""
         ffn = self.block(model, index).ffn
         return ffn.lin1.weight, ffn.lin1.bias, ffn.lin2.weight, ffn.lin2.bias
 
     def remove_ffn_(self, model: PreTrainedModel, index: int) -> None:
+        """Put nothing in the place of `ffn`."""
         self.block(model, index).ffn = nn.Identity()
 
     def set_dropout_(self, config: PreTrainedConfig, dropout: float) -> None:
+        """Set the dropouts of embeddings, attention, feed-forward and pooler."""
         config.dropout = config.attention_dropout = config.seq_classif_dropout = dropout
 
     def max_positions(self, config: PreTrainedConfig) -> int:
+        """`max_position_embeddings`."""
         return int(config.max_position_embeddings)
 
     def special_token_ids(self, tokenizer: Any) -> list[int]:
+        """All of the tokenizer's special tokens but the unknown word."""
         # An unknown word is still a word: [UNK] stays content.
         return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
 

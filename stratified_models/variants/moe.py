@@ -1,14 +1,15 @@
 """`moe`: strata choose experts.
 
-It does not know how strata are found, nor which encoder it sits on. In every second block from the gate upwards,
-E copies of the pretrained feed-forward network (sparse upcycling, Komatsuzaki et al. 2022) replace it:
+It does not know how strata are found, nor which encoder it sits on. In every second block from the gate
+upwards, E copies of the pretrained feed-forward network (sparse upcycling, Komatsuzaki et al. 2022) replace
+it:
 
     π = softmax(Q x + pᵀS);   I = top-2(sg[π] + η);   w = π_I / Σ π_I;   y = Σ_{e∈I} w_e FFN_e(x)
 
-η is a buffer outside the gradient (Wang et al. 2024): after an optimizer step it rises for experts that had less
-than the mean load. It moves the selection, never the weights. S must not start at zero: with all scores tied,
-experts that are always picked together would stay identical for ever. Equal experts and Σw = 1 keep the block's
-start exact.
+η is a buffer outside the gradient (Wang et al. 2024): after an optimizer step it rises for experts that had
+less than the mean load. It moves the selection, never the weights. S must not start at zero: with all
+scores tied, experts that are always picked together would stay identical for ever. Equal experts and Σw = 1
+keep the block's start exact.
 
 B rows, S tokens, D width, F inner width, K strata, E experts, M expert blocks.
 """

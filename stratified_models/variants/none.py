@@ -1,4 +1,5 @@
-"""`none`: the pretrained encoder as it is, with the domain head and no gate. The baseline of every comparison."""
+"""`none`: the pretrained encoder as it is, with the domain head and no gate. The baseline of every
+comparison."""
 
 from __future__ import annotations
 

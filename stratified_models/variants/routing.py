@@ -5,8 +5,9 @@ adapters of a different width per stratum, of which a token takes the one of its
 
     k* = argmax p;    y = FFN(x) + p_{k*} · B_{k*} GELU(A_{k*} x + a_{k*})
 
-p_{k*} carries the gradient to the gate (as in Switch, Fedus et al. 2021). All columns are computed and masked:
-no gather, static shapes, every parameter in every graph. B starts at zero: the block starts as the pretrained one.
+p_{k*} carries the gradient to the gate (as in Switch, Fedus et al. 2021). All columns are computed and
+masked: no gather, static shapes, every parameter in every graph. B starts at zero: the block starts as the
+pretrained one.
 
 B rows, S tokens, D width, K strata, ρ_k = max(16, 2r_k) columns of stratum k.
 """
