@@ -165,7 +165,12 @@ def _locate_saved(name: str, source: SavedSource, root: Path | None) -> Located:
     def opened() -> dict[str, RawSplit]:
         import datasets
 
-        saved: Any = datasets.load_from_disk(str(path))
+        try:
+            saved: Any = datasets.load_from_disk(str(path))
+        except Exception as error:  # the library fails in many ways, with IndexError on a table without rows
+            raise DataError(
+                f"domain {name!r}: {path} did not load: {_first_line(error)}; it must be whole and have rows"
+            ) from error
         tables = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
         return _tables(name, tables, source.splits, str(path))
 
