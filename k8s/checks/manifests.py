@@ -1,40 +1,80 @@
 """`python -m k8s.checks.manifests [--write]`: checks all manifests; says what it cannot cover.
 
-`--write` copies the base's two self-contained files to where they apply alone. It does not know the project's
+`--write` writes what is derived: the reference configuration into the job's ConfigMap, the two files that
+apply alone, the operator's form of the rules, the dashboards. It does not know the project's
 code; tests/k8s/test_drift.py compares manifests with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import textwrap
 from pathlib import Path
 
-from k8s.checks import rendering, rules, schemas
+from k8s.checks import dashboards, rendering, rules, schemas
 
 NOTICE = "# Written by `python -m k8s.checks.manifests --write` from k8s/base/{name}; edit that file.\n"
+REFERENCE = rendering.FOLDER.parent / "trainer_job" / "configs" / "reference.yaml"
+RULES = rendering.FOLDER / "monitoring" / "rules.yaml"
+EMBEDDED = re.compile(r"(?<=^  sweep\.yaml: \|\n)(?:(?:    .*)?\n)+", re.MULTILINE)
+OPERATOR = """\
+# Written by `python -m k8s.checks.manifests --write` from rules.yaml; edit that file.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: stratified-sentiment
+  labels:
+    app.kubernetes.io/part-of: stratified-sentiment
+spec:
+"""
+
+
+def base(name: str) -> str:
+    """What the base's file of this name must hold: itself, with the reference configuration inside."""
+    text = (rendering.BASE / name).read_text(encoding="utf-8")
+    reference = textwrap.indent(REFERENCE.read_text(encoding="utf-8"), "    ")
+    return EMBEDDED.sub(lambda _: reference, text)
 
 
 def standalone(name: str) -> str:
     """What the self-contained file of this name must hold."""
-    return NOTICE.format(name=name) + (rendering.BASE / name).read_text(encoding="utf-8")
+    return NOTICE.format(name=name) + base(name)
+
+
+def wrapped_rules() -> str:
+    """The rules as the Prometheus operator reads them."""
+    return OPERATOR + textwrap.indent(RULES.read_text(encoding="utf-8"), "  ")
+
+
+def derived() -> dict[Path, str]:
+    """Every file that is written from another one, and what it must hold."""
+    files = {rendering.BASE / name: base(name) for name in rendering.STANDALONE}
+    files |= {rendering.FOLDER / name: standalone(name) for name in rendering.STANDALONE}
+    files[RULES.with_name("prometheus-rule.yaml")] = wrapped_rules()
+    return files | {
+        dashboards.FOLDER / name: dashboards.render(it) for name, it in dashboards.DASHBOARDS.items()
+    }
 
 
 def write() -> list[Path]:
-    """Writes the self-contained files; their paths."""
-    paths = [rendering.FOLDER / name for name in rendering.STANDALONE]
-    for path in paths:
-        path.write_text(standalone(path.name), encoding="utf-8")
-    return paths
+    """Writes the derived files; their paths."""
+    files = derived()
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(files)
 
 
 def check() -> tuple[list[str], list[str]]:
     """What was covered, one line each, and every fault."""
     covered, faults = [], []
-    for name in rendering.STANDALONE:
-        path = rendering.FOLDER / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != standalone(name):
-            faults.append(f"{name}: not the base's text; run `python -m k8s.checks.manifests --write`")
+    for path, text in derived().items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            faults.append(
+                f"{path.name}: not what it is written from; run `python -m k8s.checks.manifests --write`"
+            )
     streams = {name: rendering.read(rendering.BASE / name) for name in rendering.STANDALONE}
     if rendering.kubectl():
         streams |= {f"overlays/{path.name}": rendering.render(path) for path in rendering.overlays()}

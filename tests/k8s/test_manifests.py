@@ -64,5 +64,5 @@ def test_the_command_prints_what_it_covered(
 
 
 def test_writing_changes_nothing_when_nothing_drifted() -> None:
-    before = {name: (rendering.FOLDER / name).read_text(encoding="utf-8") for name in rendering.STANDALONE}
-    assert {path.name: path.read_text(encoding="utf-8") for path in manifests.write()} == before
+    before = {path: path.read_text(encoding="utf-8") for path in manifests.derived()}
+    assert {path: path.read_text(encoding="utf-8") for path in manifests.write()} == before

@@ -1,0 +1,154 @@
+"""Rules and dashboards: every metric is one that exists, every alert is tested, explained and linked."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from k8s.checks import dashboards, manifests, rendering
+from serving.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = rendering.FOLDER / "monitoring"
+# Names of kube-state-metrics, cAdvisor and the kubelet, as their documentation lists them.
+FOREIGN = {
+    "up",
+    "container_cpu_usage_seconds_total",
+    "container_memory_working_set_bytes",
+    "kube_horizontalpodautoscaler_status_condition",
+    "kube_job_complete",
+    "kube_job_failed",
+    "kube_job_status_active",
+    "kube_job_status_failed",
+    "kube_job_status_start_time",
+    "kubelet_volume_stats_available_bytes",
+    "kubelet_volume_stats_capacity_bytes",
+}
+NAME = re.compile(
+    r"\b((?:stratified|grpc_server|kube|kubelet|container|process)_[a-z_0-9]+|up)\b(?=[{\[ )]|$)"
+)
+
+
+@cache
+def exported() -> set[str]:
+    """Every series name that the service may export."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    ProcessCollector(registry=registry)
+    names = set()
+    for family in registry.collect():
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+        names |= {family.name + suffix for suffix in suffixes}
+    return names
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "rules.yaml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def panels() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (name, panel)
+        for name in dashboards.DASHBOARDS
+        for panel in json.loads((dashboards.FOLDER / name).read_text(encoding="utf-8"))["panels"]
+    ]
+
+
+def expressions() -> list[str]:
+    return [rule["expr"] for rule in rules()] + [
+        target["expr"] for _, panel in panels() for target in panel["targets"]
+    ]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_metric_in_rules_and_dashboards_exists(expression: str) -> None:
+    names = set(NAME.findall(expression))
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert names or any(record in expression for record in recorded)
+    assert names <= exported() | FOREIGN
+
+
+def test_the_autoscalers_metric_exists() -> None:
+    (autoscaler,) = rendering.read(rendering.BASE / "autoscaling.yaml")
+    assert autoscaler["spec"]["metrics"][0]["pods"]["metric"]["name"] in exported()
+
+
+def test_every_label_value_that_a_rule_names_is_one_of_the_codes() -> None:
+    from serving.metrics import ITEM_ERRORS
+
+    text = (FOLDER / "rules.yaml").read_text(encoding="utf-8")
+    (reasons,) = re.findall(r'reason=~"([A-Z_|]+)"', text)
+    assert set(reasons.split("|")) <= set(ITEM_ERRORS)
+
+
+def test_every_alert_says_what_how_bad_and_where_to_read_on() -> None:
+    docs = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for alert in alerts():
+        assert alert["labels"]["severity"] in {"page", "ticket"}
+        assert alert["annotations"]["summary"]
+        assert alert["annotations"]["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+        assert f"#### {alert['alert']}\n" in docs
+
+
+def test_every_alert_has_a_test_that_fires_and_one_that_stays_silent() -> None:
+    tests = yaml.safe_load((FOLDER / "rules.test.yaml").read_text(encoding="utf-8"))["tests"]
+    names = {test["name"] for test in tests}
+    for alert in alerts():
+        assert {f"{alert['alert']} fires", f"{alert['alert']} stays silent"} <= names
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the path")
+def test_the_rules_pass_their_own_tests() -> None:
+    for command in (["check", "rules", "rules.yaml"], ["test", "rules", "rules.test.yaml"]):
+        done = subprocess.run(["promtool", *command], cwd=FOLDER, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_operators_rules_are_these_rules() -> None:
+    (wrapped,) = rendering.read(FOLDER / "prometheus-rule.yaml")
+    assert wrapped["kind"] == "PrometheusRule"
+    assert [rule for group in wrapped["spec"]["groups"] for rule in group["rules"]] == rules()
+
+
+def test_the_monitor_finds_the_service_by_its_labels_and_port() -> None:
+    (monitor,) = rendering.read(FOLDER / "service-monitor.yaml")
+    (service,) = rendering.of_kind(rendering.read(rendering.BASE / "serve.yaml"), "Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+@pytest.mark.parametrize("name", dashboards.DASHBOARDS)
+def test_a_dashboard_imports_anywhere(name: str) -> None:
+    model = json.loads((dashboards.FOLDER / name).read_text(encoding="utf-8"))
+    assert (dashboards.FOLDER / name).read_text(encoding="utf-8") == dashboards.render(
+        dashboards.DASHBOARDS[name]
+    )
+    assert model["templating"]["list"][0]["type"] == "datasource"
+    assert len({panel["id"] for panel in model["panels"]}) == len(model["panels"])
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in model["panels"]}
+    assert len(places) == len(model["panels"])
+    for panel in model["panels"]:
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert all(target["legendFormat"] for target in panel["targets"])
+
+
+def test_derived_files_are_those_of_the_kustomization() -> None:
+    component = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))
+    listed = {FOLDER / path for path in component["configMapGenerator"][0]["files"]}
+    assert {path for path in manifests.derived() if path.suffix == ".json"} == listed
