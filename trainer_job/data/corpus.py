@@ -61,7 +61,7 @@ def load_corpus(config: DataConfig, *, cache: Path | None = None) -> Corpus:
         record = {name: value for name, value in vars(made).items() if name != "splits"}
         (aside / "corpus.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
-    build_folder(folder, fill)
+    build_folder(folder, fill, replace=folder.is_dir())
     corpus = _reopen(folder)
     return corpus if corpus is not None else _assemble(config, build(config, located, folder=None))
 

@@ -58,10 +58,11 @@ def open_table(path: Path) -> Any:
     return datasets.Dataset.from_file(str(path))
 
 
-def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
+def build_folder(folder: Path, build: Callable[[Path], None], *, replace: bool = False) -> None:
     """Let `build` fill a new folder beside `folder`, then rename it there.
 
-    A folder that another process finished meanwhile is kept and ours thrown away; a broken one is replaced.
+    A folder that is there already was finished by another process meanwhile: it is kept and ours thrown away.
+    With `replace` it is known to be broken, and is replaced.
 
     Raises:
         DataError: the cache cannot be written.
@@ -75,6 +76,8 @@ def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
         ) from error
     try:
         build(aside)
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             os.rename(aside, folder)  # noqa: PTH104 - fails on a non-empty target, which is what we ask
         except OSError:

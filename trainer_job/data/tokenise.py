@@ -53,7 +53,7 @@ def tokenize(corpus: Corpus, tokenizer: Any, *, max_length: int, cache: Path | N
             _table(corpus, split, tokenizer, max_length, aside / f"{split}.arrow")
         (aside / "complete").touch()
 
-    build_folder(folder, fill)
+    build_folder(folder, fill, replace=folder.is_dir())
     return _reopen(folder) or {split: _table(corpus, split, tokenizer, max_length, None) for split in SPLITS}
 
 
