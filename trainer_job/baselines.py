@@ -16,6 +16,7 @@ from trainer_job.metrics import evaluate
 
 Result = dict[str, Any]
 EVALUATED = ("validation", "test")
+FEW_ROWS = 500  # below, a word that occurs once is worth keeping
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -43,7 +44,8 @@ def tfidf_logreg(corpus: Corpus) -> Result:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=200_000)
+    rare = 2 if len(corpus.splits["train"]) >= FEW_ROWS else 1
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=rare, sublinear_tf=True, max_features=200_000)
     train = vectorizer.fit_transform(list(corpus.splits["train"]["text"]))
     features = {split: vectorizer.transform(list(corpus.splits[split]["text"])) for split in EVALUATED}
     gold = _column(corpus, "train", "label")

@@ -144,6 +144,8 @@ def evaluate(
     """
     scores = np.asarray(logits, dtype=np.float64)
     gold, ids = np.asarray(labels, dtype=np.int64), np.asarray(domain_ids, dtype=np.int64)
+    if not len(gold):
+        raise ValueError("no rows to evaluate; give a split with at least one row")
     every = range(len(label_names))
     pooled = _measure(scores, gold, every, label_names, temperature)
     per_domain = {
