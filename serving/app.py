@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -29,13 +28,8 @@ from serving.rpc.server import build_probe_server, build_server, listen
 from serving.scheduler import Scheduler
 from serving.service import Service
 from serving.settings import Settings
+from serving.source import Found, Loaded, Source, Store
 from serving.types import ModelState, ModelSummary
-
-if TYPE_CHECKING:
-    from serving.loading import Loaded
-    from serving.store import Found, Store
-
-    Loader = Callable[[Found], Loaded]
 
 HEARTBEAT = 0.25  # seconds between measurements of the event loop's lag
 
@@ -52,8 +46,8 @@ class Ports:
 
 
 class App:
-    """One running service; build and use it on one event loop. `loader` is replaced by tests that need no
-    weights.
+    """One running service; build and use it on one event loop. `source` is where
+    the models come from: bundles on disk unless given.
     """
 
     def __init__(
@@ -62,11 +56,11 @@ class App:
         *,
         registry: CollectorRegistry,
         clock: Callable[[], float] = time.monotonic,
-        loader: Loader | None = None,
+        source: Source | None = None,
     ) -> None:
         self._settings, self._clock = settings, clock
         self._threads = settings.threads or available_cores()
-        self._load = loader or self._load_bundle
+        self._source = source
         self.metrics = Metrics(registry)
         self.health = HealthServicer()
         self.models = Models(on_change=self.health.set_ready)
@@ -108,7 +102,7 @@ class App:
     async def load_models(self) -> None:
         """Load the default model, then the others; raises `BadStore` when the default cannot be loaded."""
         log.info("opening the store", path=str(self._settings.models))
-        store = await asyncio.to_thread(self._open_store)
+        source, store = await asyncio.to_thread(self._open)
         chosen = store.chosen(self._settings.load)
         for found in store.variants.values():
             state = ModelState.LOADING if found in chosen else ModelState.AVAILABLE
@@ -118,7 +112,7 @@ class App:
             try:
                 if found.error:
                     raise BadStore(found.error)
-                self._deploy(await asyncio.to_thread(self._load, found))
+                self._deploy(await asyncio.to_thread(self._load, source, found))
             except BadStore as error:
                 if found.name == store.default:
                     raise
@@ -127,9 +121,9 @@ class App:
 
     async def stop(self, *, settle: float) -> None:
         """Stop for good; what was accepted is answered within the grace period."""
-        log.info("draining", settle=settle, grace=self._settings.grace_seconds)
         self.health.close()
         if self._server is not None:
+            log.info("draining", settle=settle, grace=self._settings.grace_seconds)
             await asyncio.sleep(settle)
             self.service.draining.set()
             await self._server.stop(self._settings.grace_seconds)
@@ -143,33 +137,29 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._workers.shutdown()
-        log.info("stopped")
+        if self._server is not None:
+            log.info("stopped")
 
     def _record(self, found: Found, state: ModelState, error: str) -> None:
-        version = found.manifest.version if found.manifest else ""
-        self.models.record(ModelSummary(found.name, state, version, found.sha256, error))
+        self.models.record(ModelSummary(found.name, state, found.version, found.sha256, error))
         self.metrics.ready.labels(found.name).set(0)
 
-    def _open_store(self) -> Store:
-        from serving.store import (
-            open_store,
-        )  # takes seconds: it brings torch, and the ports shall answer before
+    def _open(self) -> tuple[Source, Store]:
+        source = self._source
+        if source is None:
+            from serving.loading import (
+                BundleSource,
+            )  # brings torch, which takes seconds: the ports answer before
 
-        return open_store(self._settings.models, model=self._settings.model)
+            s = self._settings
+            source = BundleSource(s.models, s.model, s.device, self._threads, self._clock)
+        return source, source.open()
 
-    def _load_bundle(self, found: Found) -> Loaded:
-        from serving.loading import load
-
+    def _load(self, source: Source, found: Found) -> Loaded:
         def announce(step: str) -> None:
             log.info(step, model=found.name)
 
-        return load(
-            found.path,
-            device=self._settings.device,
-            threads=self._threads,
-            clock=self._clock,
-            announce=announce,
-        )
+        return source.load(found, announce)
 
     def _deploy(self, loaded: Loaded) -> None:
         name = loaded.card.version.name
@@ -211,7 +201,7 @@ class App:
             self.metrics.loop_lag.observe(max(0.0, self._clock() - before - HEARTBEAT))
 
 
-async def serve(settings: Settings, *, registry: CollectorRegistry, loader: Loader | None = None) -> None:
+async def serve(settings: Settings, *, registry: CollectorRegistry, source: Source | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. Raises `StartError`."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     received: list[signal.Signals] = []
@@ -222,7 +212,7 @@ async def serve(settings: Settings, *, registry: CollectorRegistry, loader: Load
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    app = App(settings, registry=registry, loader=loader)
+    app = App(settings, registry=registry, source=source)
     stopped = asyncio.create_task(stopping.wait())
     try:
         await app.listen()

@@ -14,26 +14,34 @@ from serving.costs import CostModel
 from serving.encoding import Encoder, TokenizerEncoder
 from serving.engines.base import Engine
 from serving.errors import BadStore
+from serving.source import Announce, Found, Loaded, Store
+from serving.store import open_store
 from serving.types import Domain, EngineItem, ModelCard, ModelVersion
 from serving.warmup import best_batch_tokens, seed_costs
 from stratified_models.bundle import Bundle, check_parity, load_model, read_bundle
 from stratified_models.errors import ModelError
-
-Announce = Callable[[str], None]
 
 UNMEASURED = 1000.0  # tokens a second, until the warm-up has measured
 PROBE = EngineItem(ids=(1, 1, 1, 1))
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Everything that a deployment needs; `batch_tokens` is what the warm-up found best on this device."""
+class BundleSource:
+    """The real source: bundles on disk, behind the torch engine."""
 
-    card: ModelCard
-    encoder: Encoder
-    engine: Engine
-    costs: CostModel
-    batch_tokens: int
+    root: Path
+    model: str
+    device: str
+    threads: int
+    clock: Callable[[], float]
+
+    def open(self) -> Store:
+        """See `Source.open`."""
+        return open_store(self.root, model=self.model)
+
+    def load(self, found: Found, announce: Announce) -> Loaded:
+        """See `Source.load`."""
+        return load(found.path, device=self.device, threads=self.threads, clock=self.clock, announce=announce)
 
 
 def load(path: Path, *, device: str, threads: int, clock: Callable[[], float], announce: Announce) -> Loaded:

@@ -28,7 +28,7 @@ TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 SHARES = tuple(step / 20 for step in range(1, 21))
 
 RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
-DRIFT_MEMORY = 0.999  # of the running domain mix: remembers about the last thousand answers
+MEMORY = 0.999  # of running means: they remember about the last thousand answers
 
 
 class Metrics:
@@ -41,6 +41,7 @@ class Metrics:
         self._answers(registry)
         self._models(registry)
         self._mix: dict[str, list[float]] = {}
+        self._occupancy: dict[str, list[float]] = {}
 
     def _rpc(self, r: CollectorRegistry) -> None:
         self.rpc_started = Counter("grpc_server_started", "RPCs that began.", RPC_LABELS, registry=r)
@@ -109,9 +110,9 @@ class Metrics:
         self.out_of_domain = Counter(
             "stratified_out_of_domain", "Items out of domain.", ("model",), registry=r
         )
-        self.occupancy = Counter(
-            "stratified_stratum_occupancy", "Sum over items of the stratum's share; its rate over that of "
-            "stratified_items_total is the mean share.", ("model", "stratum"), registry=r,
+        self.occupancy = Gauge(
+            "stratified_stratum_occupancy", "Mean share of the stratum in recent answers.",
+            ("model", "stratum"), registry=r,
         )  # fmt: skip
         self.drift = Gauge(
             "stratified_drift", "Distance (total variation, 0 to 1) of the recent domain mix from training.",
@@ -177,10 +178,17 @@ class Metrics:
         self.confidence.labels(model).observe(answer.score)
         if answer.out_of_domain:
             self.out_of_domain.labels(model).inc()
-        for index, share in enumerate(answer.strata):
-            self.occupancy.labels(model, str(index)).inc(share)
+        means = self._occupancy.setdefault(model, list(answer.strata))
+        _follow(means, answer.strata)
+        for index, mean in enumerate(means):
+            self.occupancy.labels(model, str(index)).set(mean)
         mix = self._mix.setdefault(model, [domain.share for domain in domains])
         seen = dict(answer.domain_scores)
-        for index, domain in enumerate(domains):
-            mix[index] += (1 - DRIFT_MEMORY) * (seen[domain.name] - mix[index])
+        _follow(mix, [seen[domain.name] for domain in domains])
         self.drift.labels(model).set(sum(abs(m - d.share) for m, d in zip(mix, domains, strict=True)) / 2)
+
+
+def _follow(means: list[float], values: Sequence[float]) -> None:
+    """Move running means towards the newest values."""
+    for index, value in enumerate(values):
+        means[index] += (1 - MEMORY) * (value - means[index])

@@ -83,8 +83,8 @@ class Models:
         if summary.state is ModelState.AVAILABLE:
             loaded = ", ".join(sorted(self._loaded)) or "none yet"
             raise ModelNotLoaded(
-                f"model {wanted!r} is in the store but not loaded; choose one of: {loaded}, or start the "
-                f"server with --load {wanted}"
+                f"model {wanted!r} is in the store but not loaded; choose one of: {loaded}, or restart "
+                f"the server with --load selected,{wanted}"
             )
         if wanted in self._loaded:
             raise EngineCrashed(

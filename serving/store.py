@@ -9,50 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import BadStore
-from stratified_models.bundle import MANIFEST, Manifest, read_bundle
+from serving.source import Found, Store
+from stratified_models.bundle import MANIFEST, read_bundle
 from stratified_models.errors import BundleError
 
 RESULTS = "results.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One variant of the store; `manifest` is None, and `error` says why, when it could not be read."""
-
-    name: str
-    path: Path
-    manifest: Manifest | None = None
-    sha256: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The variants by name, and the one that answers by default."""
-
-    root: Path
-    variants: Mapping[str, Found]
-    default: str
-
-    def chosen(self, load: str) -> list[Found]:
-        """What to load, the default first: "selected", "all", or names with commas.
-
-        Raises `BadStore` for a name that the store does not have.
-        """
-        names = {"selected": [], "all": sorted(self.variants)}.get(
-            load, [part.strip() for part in load.split(",")]
-        )
-        unknown = sorted(set(names) - set(self.variants))
-        if unknown:
-            known = ", ".join(sorted(self.variants))
-            raise BadStore(
-                f"--load names {', '.join(unknown)}, which {self.root} lacks; choose among: {known}"
-            )
-        return [self.variants[name] for name in dict.fromkeys([self.default, *names])]
 
 
 def open_store(root: Path, *, model: str = "") -> Store:
@@ -88,7 +52,7 @@ def _found(path: Path) -> Found:
         bundle = read_bundle(path, verify=False)
     except BundleError as error:
         return Found(path.resolve().name, path, error=str(error))
-    return Found(bundle.manifest.variant, path, bundle.manifest, bundle.sha256)
+    return Found(bundle.manifest.variant, path, bundle.manifest.version, bundle.sha256)
 
 
 def _default(root: Path, variants: Mapping[str, Found]) -> str:

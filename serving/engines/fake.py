@@ -7,6 +7,8 @@ whatever batch it rides in. It knows no torch. Use it to try the service, or a c
     engine.raise_on.add(42)          # any row that holds token 42 fails its batch
     engine.die.set()                 # the next batch kills the engine; clear it, and it can be revived
     engine.gate.clear()              # hold every batch until gate.set()
+
+`FakeSource` gives a whole `serving.app.App` such models in place of bundles.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from serving.costs import CostModel
 from serving.engines.base import EngineDied
-from serving.errors import EmptyText, TextTooLong
+from serving.errors import BadStore, EmptyText, TextTooLong
+from serving.source import Announce, Found, Loaded, Store
 from serving.types import Domain, Encoded, EngineItem, EngineOutput, ModelCard, ModelVersion, Truncation
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -98,6 +104,30 @@ class FakeEncoder:
         spans = ((0, 0), *(span for _, span in kept), (0, 0))
         content = (False, *(True for _ in kept), False)
         return Encoded(ids, pieces, spans, content, len(found) + 2)
+
+
+class FakeSource:
+    """Models without files: `names` with one engine each (in `engines`), the first of them the default.
+
+    Names in `broken` cannot be loaded.
+    """
+
+    def __init__(self, *names: str, broken: Sequence[str] = (), **engine: Any) -> None:
+        self._names, self._broken = names or ("none",), broken
+        self.engines = {name: FakeEngine(**engine) for name in self._names}
+
+    def open(self) -> Store:
+        """See `Source.open`."""
+        here = Path("fake")
+        return Store(here, {name: Found(name, here, "0", "0" * 64) for name in self._names}, self._names[0])
+
+    def load(self, found: Found, announce: Announce) -> Loaded:
+        """See `Source.load`."""
+        announce("inventing a model")
+        if found.name in self._broken:
+            raise BadStore(f"{found.name} was told to be broken")
+        costs = CostModel(initial=1e6)
+        return Loaded(fake_card(found.name), FakeEncoder(), self.engines[found.name], costs, batch_tokens=64)
 
 
 def fake_card(name: str = "none", *, strata: int = 4, max_tokens: int = 16) -> ModelCard:

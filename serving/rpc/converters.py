@@ -1,5 +1,5 @@
-"""Between messages of the wire and values of `serving.types`, both ways: the service uses one, the client the
-other.
+"""Classifications between messages of the wire and values of `serving.types`, both ways: the service uses
+one, the client the other.
 
 It decides nothing: no default, no rule, no error but the refusal of an enum value that this release does not
 know.
@@ -8,23 +8,19 @@ know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2
 from google.rpc import status_pb2
 
-from protos.stratified.v1 import model_pb2, sentiment_pb2
+from protos.stratified.v1 import sentiment_pb2
 from serving.errors import InvalidRequest
 from serving.types import (
     AnswerWarning,
     Classification,
     DomainSource,
     Item,
-    Limits,
-    ModelCard,
-    ModelSummary,
     ModelVersion,
     Options,
     StreamOrder,
@@ -178,55 +174,6 @@ def streamed_to_wire(
     if isinstance(outcome, Classification):
         return sentiment_pb2.ClassifyStreamResponse(id=item_id, result=classification_to_wire(outcome))
     return sentiment_pb2.ClassifyStreamResponse(id=item_id, error=outcome)
-
-
-def info_to_wire(card: ModelCard, is_default: bool) -> model_pb2.ModelInfo:
-    """The description of a model."""
-    created = timestamp_pb2.Timestamp()
-    if card.created:
-        created.FromDatetime(datetime.fromisoformat(card.created))
-    return model_pb2.ModelInfo(
-        name=card.version.name,
-        version=card.version.version,
-        sha256=card.version.sha256,
-        labels=card.labels,
-        domains=[model_pb2.Domain(name=d.name, labels=d.labels, share=d.share) for d in card.domains],
-        strata=card.strata,
-        max_tokens=card.max_tokens,
-        temperature=card.temperature,
-        out_of_domain_threshold=card.out_of_domain_threshold,
-        engine=card.engine,
-        precision=card.precision,
-        metrics=card.metrics,
-        load_duration=duration(card.load_seconds),
-        created=created if card.created else None,
-        is_default=is_default,
-    )
-
-
-def limits_to_wire(limits: Limits) -> model_pb2.Limits:
-    """What the server accepts and assumes."""
-    return model_pb2.Limits(
-        max_items=limits.max_items,
-        max_text_bytes=limits.max_text_bytes,
-        max_message_bytes=limits.max_message_bytes,
-        max_queued_tokens=limits.max_queued_tokens,
-        max_stream_items=limits.max_stream_items,
-        default_deadline=duration(limits.default_deadline),
-        default_truncation=limits.truncation.value,
-        strict_domain=limits.strict_domain,
-    )
-
-
-def summary_to_wire(summary: ModelSummary) -> model_pb2.ModelSummary:
-    """One variant of the store."""
-    return model_pb2.ModelSummary(
-        name=summary.name,
-        state=model_pb2.ModelState.Value(f"MODEL_STATE_{summary.state.name}"),
-        version=summary.version,
-        sha256=summary.sha256,
-        error=summary.error,
-    )
 
 
 def _strata_to_wire(shares: Sequence[float]) -> list[sentiment_pb2.Stratum]:

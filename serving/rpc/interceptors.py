@@ -23,7 +23,7 @@ from google.rpc import status_pb2
 from serving.errors import InvalidRequest, ServingError
 from serving.logs import describe
 from serving.metrics import Metrics
-from serving.rpc.status import code_number, internal_status, status_code, to_status
+from serving.rpc.status import code_number, internal_status, pushback, status_code, to_status
 
 REQUEST_ID = "x-request-id"
 DETAILS = "grpc-status-details-bin"
@@ -150,7 +150,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             code = CODES.get(_number(context.code()), grpc.StatusCode.UNKNOWN)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            remaining = context.time_remaining()
+            remaining: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
             late = remaining is not None and remaining <= 0
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
@@ -165,9 +165,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         try:
             yield
         except ServingError as error:
-            trailers: list[tuple[str, str]] = []
-            if error.retry_after is not None:
-                trailers.append((PUSHBACK, str(round(error.retry_after * 1000))))
+            wait = pushback(error)
+            trailers = [] if wait is None else [(PUSHBACK, wait)]
             log.debug("rpc refused", reason=error.reason)
             await _abort(
                 context, status_code(error), to_status(error, request_id=identity), identity, trailers

@@ -5,6 +5,7 @@ It knows ports and channel options, and which servicer stands behind which serve
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,14 +56,20 @@ def listen(server: grpc.aio.Server, host: str, port: int, *, flag: str) -> int:
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError:
-        bound = 0
-    if bound == 0:
-        raise PortInUse(
-            f"cannot listen on {address}: it is in use or not an address of this machine; set {flag}"
-        )
-    return bound
+        _try_bind(host, port)  # gRPC itself would write its own lines to stderr, and not say why
+        return server.add_insecure_port(address)
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or "it is in use"
+        raise PortInUse(f"cannot listen on {address}: {why}; set {flag}") from None
+
+
+def _try_bind(host: str, port: int) -> None:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as gRPC does: old connections do not count
+        probe.bind(address)
 
 
 def _declare(metrics: Metrics, descriptors: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
 from serving.errors import Draining, InvalidRequest, ServingError
-from serving.rpc import converters
+from serving.rpc import converters, model_converters
 from serving.rpc.interceptors import request_id
 from serving.rpc.status import to_status
 from serving.service import Answer, Service
@@ -89,8 +89,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """One model in full, and the limits of this server."""
         card, is_default = self._service.model_info(request.model)
         return model_pb2.GetModelInfoResponse(
-            model=converters.info_to_wire(card, is_default),
-            limits=converters.limits_to_wire(self._service.limits),
+            model=model_converters.info_to_wire(card, is_default),
+            limits=model_converters.limits_to_wire(self._service.limits),
         )
 
     async def ListModels(
@@ -99,7 +99,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """Every variant of the store."""
         summaries, default = self._service.list_models()
         return model_pb2.ListModelsResponse(
-            models=[converters.summary_to_wire(summary) for summary in summaries], default_model=default
+            models=[model_converters.summary_to_wire(summary) for summary in summaries], default_model=default
         )
 
 

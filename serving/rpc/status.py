@@ -28,6 +28,13 @@ def status_code(error: errors.ServingError) -> grpc.StatusCode:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
 
 
+def pushback(error: errors.ServingError) -> str | None:
+    """The value of the trailer `grpc-retry-pushback-ms`: when to come back; -1: never; None: as usual."""
+    if isinstance(error, errors.ModelNotLoaded):
+        return "-1"  # coming back changes nothing until an operator acts
+    return None if error.retry_after is None else str(round(error.retry_after * 1000))
+
+
 def to_status(error: errors.ServingError, *, request_id: str, path: str = "") -> status_pb2.Status:
     """The error as `google.rpc.Status`, with ErrorInfo, RequestInfo and, where they apply, BadRequest and
     RetryInfo.
