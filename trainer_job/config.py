@@ -21,6 +21,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+def _train_alone() -> dict[Literal["train", "validation", "test"], str]:
+    return {"train": "train"}
+
+
 class HubSource(Settings):
     """A data set of the Hugging Face hub; `splits` maps our split names to the hub's (None: cut from train)."""
 
@@ -28,9 +32,7 @@ class HubSource(Settings):
     path: str
     name: str | None = None
     revision: str | None = None
-    splits: dict[Literal["train", "validation", "test"], str] = Field(
-        default_factory=lambda: {"train": "train"}
-    )
+    splits: dict[Literal["train", "validation", "test"], str] = Field(default_factory=_train_alone)
 
 
 class FilesSource(Settings):
@@ -48,9 +50,7 @@ class SavedSource(Settings):
 
     kind: Literal["saved"]
     path: str
-    splits: dict[Literal["train", "validation", "test"], str] = Field(
-        default_factory=lambda: {"train": "train"}
-    )
+    splits: dict[Literal["train", "validation", "test"], str] = Field(default_factory=_train_alone)
 
 
 class PackageSource(Settings):
@@ -156,10 +156,16 @@ class DataConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The backbone (`hub id`, local folder, or `package:NAME`) and the stratified geometry upon it."""
+    """The backbone (`hub id`, local folder, or `package:NAME`) and the stratified geometry upon it.
+
+    `family: null` runs a checkpoint as what it is; `distilbert` also takes a BERT checkpoint and converts it.
+    `pooling` matters for gpt2 alone: the mean over content tokens (null), or the last token.
+    """
 
     backbone: str = "distilbert-base-uncased"
     revision: str | None = None
+    family: Literal["distilbert", "bert", "roberta", "gpt2"] | None = None
+    pooling: Literal["first", "mean", "last"] | None = None
     max_length: int = Field(256, ge=8)
     strata: int = Field(8, ge=2, le=64)
     gate_dim: int = Field(64, ge=4)
@@ -177,7 +183,7 @@ class TrainingConfig(Settings):
 
     `micro_batch_size` is rows a process and forward pass; the rest of its share is accumulated. `evaluations` is
     their number over the run (null: one an epoch); each also saves a checkpoint. `keep_checkpoints` keeps them after
-    a unit is bundled. `test_given_domain` reads the test split a second time with each row's domain given.
+    a unit is bundled. `frozen_blocks` keeps the embeddings and that many lowest blocks as pretrained. `test_given_domain` reads the test split a second time with each row's domain given.
     """
 
     epochs: float = Field(10, gt=0)
@@ -192,6 +198,7 @@ class TrainingConfig(Settings):
     warmup: float = Field(0.1, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     max_grad_norm: float = Field(1.0, gt=0)
+    frozen_blocks: int = Field(0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     early_stopping_patience: int | None = Field(None, ge=1)
     evaluations: int | None = Field(None, ge=1)

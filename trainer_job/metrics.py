@@ -141,6 +141,9 @@ def evaluate(
         `ece_raw`, `nll`, `neutral_share` (predicted), `confusion` (gold × predicted); pooled also
         `domain_accuracy` (None without domain logits), `worst_domain` {name, macro_f1} and `per_domain`
         {name: the same}. Domains without rows are left out.
+
+    Raises:
+        ValueError: no rows.
     """
     scores = np.asarray(logits, dtype=np.float64)
     gold, ids = np.asarray(labels, dtype=np.int64), np.asarray(domain_ids, dtype=np.int64)

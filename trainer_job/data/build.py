@@ -79,7 +79,7 @@ def _read_domain(
         "empty": {},
         "warnings": [],
     }
-    caps: Mapping[str, int] = {**domain.cap}
+    caps = {str(split): rows for split, rows in domain.cap.items()}
     opened = located.open()
     if "train" not in opened:
         raise DataError(
