@@ -1,4 +1,4 @@
-"""`stratified-train`: plan, run, report, promote, schema. Exit codes are those of `trainer_job.errors`.
+"""`stratified-train`: plan, data, run, report, promote, schema. Exit codes are those of `trainer_job.errors`.
 
 It reads the command line and the environment, and prints; what a command does lives elsewhere.
 """
@@ -61,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="override one setting, as in training.epochs=3; may be repeated, and stand before other options",
     )
     commands.add_parser("plan", parents=[shared], help="say what would run; opens no data and no GPU")
+    data = commands.add_parser(
+        "data", parents=[shared], help="read the data and show what is in them; no model"
+    )
+    data.add_argument(
+        "--samples", type=int, default=2, metavar="N", help="rows shown of each domain and label"
+    )
     commands.add_parser("run", parents=[shared], help="train what is missing, compare, select, report")
     commands.add_parser(
         "report", parents=[shared], help="rebuild results.json and the reports from the units"
@@ -106,6 +112,12 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
     config = load_config(options.config, settings=options.settings, environ=os.environ)
     if options.command == "promote":
         return promote(config, options)
+    if options.command == "data":
+        from trainer_job.data import load_corpus
+        from trainer_job.data.describe import print_corpus
+
+        print_corpus(load_corpus(config.data, cache=config.cache), sys.stdout, samples=options.samples)
+        return 0
     devices = choose_devices(config, visible_gpus(os.environ))
     if options.command == "plan":
         from trainer_job.plan import make_plan, print_plan
