@@ -121,7 +121,7 @@ def _windows(slopes: Array, usable: NDArray[np.bool_], window: int) -> tuple[Arr
 def _welch(lower: tuple[Array, ...], upper: tuple[Array, ...]) -> tuple[Array, NDArray[np.bool_]]:
     """p of equal means (1 where a side has under two slopes), and whether the upper mean is the larger."""
     (n1, m1, v1), (n2, m2, v2) = lower, upper
-    enough = (n1 > 1) & (n2 > 1)
+    enough = np.asarray((n1 > 1) & (n2 > 1))
     e1, e2 = v1 / np.maximum(n1, 1), v2 / np.maximum(n2, 1)
     error = np.maximum(e1 + e2, 1e-300)
     # Divided through by the sum, so that tiny variances do not underflow when squared.
@@ -133,7 +133,7 @@ def _welch(lower: tuple[Array, ...], upper: tuple[Array, ...]) -> tuple[Array, N
 
 def _slope(x: Array, y: Array) -> Array:
     """Least-squares slope of y (V,) on each row of x (Q, V); rows with a zero radius give 0."""
-    good = np.isfinite(x).all(axis=1)
+    good: NDArray[np.bool_] = np.asarray(np.isfinite(x).all(axis=1))
     x = np.where(good[:, None], x, 0.0)
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()
     slope = (x @ y) / np.maximum(np.sum(x * x, axis=1), 1e-300)

@@ -78,7 +78,7 @@ def test_bootstrap_of_two_nn_runs_over_ratios():
 
 
 def test_what_cannot_be_estimated_is_refused():
-    with pytest.raises(ModelError, match="at least 10"):
+    with pytest.raises(ModelError, match="≥ 10"):
         diagnostics.two_nn(np.ones((30, 3)))
     with pytest.raises(ModelError, match="outside"):
         diagnostics.two_nn(RNG.standard_normal((30, 3)), share=0)
