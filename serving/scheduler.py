@@ -91,25 +91,32 @@ class _Draft(Generic[P]):
     tickets: list[Ticket[P]] = field(default_factory=list)
     longest: int = 0
     tokens: int = 0
-    blocked_by: str = "drained"
+
+    @property
+    def full(self) -> bool:
+        """Whether not even the shortest ticket would have room."""
+        count = len(self.tickets)
+        return count >= self.policy.batch_items or self.longest * (count + 1) > self.policy.batch_tokens
 
     def offer(self, ticket: Ticket[P]) -> bool:
-        """Add the ticket if the batch has room for it; note why not otherwise."""
+        """Add the ticket if the batch has room for it; a lone ticket always rides, however long it is."""
         longest, tokens = max(self.longest, ticket.length), self.tokens + ticket.length
         padded = longest * (len(self.tickets) + 1)
-        if self.tickets:  # a lone ticket always rides, however long it is
-            if len(self.tickets) >= self.policy.batch_items:
-                self.blocked_by = "items"
-                return False
-            if padded > self.policy.batch_tokens:
-                self.blocked_by = "budget"
-                return False
-            if padded - tokens > self.policy.max_padding * padded:
-                self.blocked_by = "padding" if self.blocked_by == "drained" else self.blocked_by
-                return False
+        unlike = padded - tokens > self.policy.max_padding * padded
+        crowded = len(self.tickets) >= self.policy.batch_items or padded > self.policy.batch_tokens
+        if self.tickets and (crowded or unlike):
+            return False
         self.tickets.append(ticket)
         self.longest, self.tokens = longest, tokens
         return True
+
+    def close_reason(self, left: bool) -> str:
+        """Why it holds no more, `left` saying whether anything still waits."""
+        if not left:
+            return "drained"
+        if len(self.tickets) >= self.policy.batch_items:
+            return "items"
+        return "budget" if self.full else "padding"
 
 
 class Scheduler(Generic[P]):
@@ -189,13 +196,10 @@ class Scheduler(Generic[P]):
         if not self._by_age:
             return None, expired
         draft: _Draft[P] = _Draft(self._policy)
-        for ticket in self._candidates(now):
-            draft.offer(ticket)
-            if draft.blocked_by in ("items", "budget"):
-                break
+        self._fill(draft, now)
         for ticket in draft.tickets:
             self._remove(ticket, State.RUNNING)
-        batch = Batch(tuple(draft.tickets), draft.blocked_by if self._by_age else "drained")
+        batch = Batch(tuple(draft.tickets), draft.close_reason(left=bool(self._by_age)))
         self._running = batch
         self._busy_until = now + batch.tokens / self._costs.rate(batch.longest)
         return batch, expired
@@ -241,17 +245,20 @@ class Scheduler(Generic[P]):
                 self._remove(ticket, State.GONE)
                 yield ticket
 
-    def _candidates(self, now: float) -> Iterator[Ticket[P]]:
-        """The oldest ticket, then the others: by nearness of length, or by age once the oldest passed the
-        cap.
-        """
+    def _fill(self, draft: _Draft[P], now: float) -> None:
+        """The oldest ticket, then others by nearness of length, or by age once the oldest passed the cap."""
         oldest = next(iter(self._by_age.values()))
-        yield oldest
+        draft.offer(oldest)
         if now - oldest.admitted > self._policy.age_cap:
-            yield from itertools.islice(self._by_age.values(), 1, LOOKAHEAD)
+            for ticket in itertools.islice(self._by_age.values(), 1, LOOKAHEAD):
+                draft.offer(ticket)
             return
         for length in sorted(self._by_length, key=lambda other: abs(other - oldest.length)):
-            yield from (ticket for ticket in self._by_length[length].values() if ticket is not oldest)
+            for ticket in self._by_length[length].values():
+                if draft.full:
+                    return
+                if ticket is not oldest and not draft.offer(ticket):
+                    break  # one that is refused speaks for all of its length
 
 
 def _tokens_by_bucket(lengths: Iterable[int]) -> Counter[int]:

@@ -54,10 +54,12 @@ class FakeEngine:
         self.die = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
+        self.started = 0
         self.batches: list[list[tuple[int, ...]]] = []
 
     def run(self, items: Sequence[EngineItem]) -> list[EngineOutput]:
         """See `Engine.run`."""
+        self.started += 1
         self.gate.wait()
         if self.die.is_set():
             raise EngineDied("told to die")

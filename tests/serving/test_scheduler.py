@@ -1,0 +1,270 @@
+"""The scheduler as a pure machine: rules one by one, then random schedules on a simulated clock."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from serving.costs import CostModel
+from serving.errors import QueueFull, WouldMissDeadline
+from serving.scheduler import LONGEST_RETRY, SHORTEST_RETRY, Batch, Policy, Scheduler, State, Ticket
+
+RATE = 1000.0  # tokens a second
+
+
+def scheduler(**policy: float) -> Scheduler[str]:
+    costs = CostModel(initial=RATE)
+    return Scheduler(policy=Policy(**policy), costs=costs)  # type: ignore[arg-type]  # ints and floats by name
+
+
+def add(
+    queue: Scheduler[str], *lengths: int, now: float = 0.0, deadline: float = math.inf
+) -> list[Ticket[str]]:
+    return [queue.admit([(str(n), n)], now=now, deadline=deadline)[0] for n in lengths]
+
+
+def lengths(batch: Batch[str] | None) -> list[int]:
+    return [] if batch is None else [ticket.length for ticket in batch.tickets]
+
+
+def test_an_empty_queue_gives_no_batch() -> None:
+    assert scheduler().take(0.0) == (None, [])
+
+
+def test_the_oldest_rides_with_its_nearest_lengths() -> None:
+    queue = scheduler(batch_tokens=60, max_padding=0.2)
+    add(queue, 10, 3, 11, 9, 30)
+    batch, _ = queue.take(0.0)
+    assert lengths(batch) == [10, 11, 9]
+    assert batch is not None
+    assert batch.close_reason == "padding"
+
+
+def test_a_batch_closes_at_the_budget_of_padded_tokens() -> None:
+    queue = scheduler(batch_tokens=40)
+    add(queue, 10, 10, 10, 10, 10)
+    batch, _ = queue.take(0.0)
+    assert lengths(batch) == [10] * 4
+    assert batch is not None
+    assert (batch.close_reason, batch.padded_tokens) == ("budget", 40)
+
+
+def test_a_batch_closes_at_the_number_of_items() -> None:
+    queue = scheduler(batch_items=2)
+    add(queue, 5, 5, 5)
+    batch, _ = queue.take(0.0)
+    assert batch is not None
+    assert (lengths(batch), batch.close_reason) == ([5, 5], "items")
+
+
+def test_a_lone_item_above_the_budget_still_rides() -> None:
+    queue = scheduler(batch_tokens=16)
+    add(queue, 100)
+    batch, _ = queue.take(0.0)
+    assert batch is not None
+    assert (lengths(batch), batch.close_reason) == ([100], "drained")
+
+
+def test_past_the_age_cap_the_batch_is_filled_by_age() -> None:
+    young, old = (scheduler(batch_tokens=30, batch_items=2, age_cap=1.0) for _ in range(2))
+    for queue in (young, old):
+        add(queue, 10, 11, 10)
+    assert lengths(young.take(0.5)[0]) == [10, 10]
+    assert lengths(old.take(1.5)[0]) == [10, 11]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    queue = scheduler(queue_tokens=100)
+    add(queue, 60)
+    with pytest.raises(QueueFull, match=r"60 tokens wait and 50 more would pass the bound of 100") as caught:
+        add(queue, 50)
+    assert caught.value.retry_after is not None
+    assert SHORTEST_RETRY <= caught.value.retry_after <= LONGEST_RETRY
+
+
+def test_all_jobs_are_admitted_or_none() -> None:
+    queue = scheduler(queue_tokens=100)
+    with pytest.raises(QueueFull):
+        queue.admit([("a", 60), ("b", 60)], now=0.0)
+    assert (queue.queued_items, queue.queued_tokens) == (0, 0)
+
+
+def test_a_wait_longer_than_the_deadline_is_refused() -> None:
+    queue = scheduler()
+    add(queue, 500)
+    with pytest.raises(WouldMissDeadline, match="predicted wait"):
+        add(queue, 10, deadline=0.4)
+    add(queue, 10, deadline=0.6)
+
+
+def test_the_running_batch_counts_as_wait_until_it_should_be_done() -> None:
+    queue = scheduler()
+    add(queue, 500)
+    batch, _ = queue.take(0.0)
+    assert queue.predicted_wait(0.1) == pytest.approx(0.4)
+    assert queue.predicted_wait(9.0) == 0.0
+    assert batch is not None
+    queue.finish(batch, seconds=None)
+    assert queue.predicted_wait(0.1) == 0.0
+
+
+def test_an_idle_engine_takes_what_looks_too_slow_so_that_it_can_learn() -> None:
+    queue = scheduler()
+    add(queue, 5000, deadline=0.1)
+    batch, _ = queue.take(0.0)
+    assert batch is not None
+    queue.finish(batch, seconds=0.01)
+    assert queue.predicted_wait(1.0) == 0.0
+    add(queue, 5000, now=1.0)
+    assert queue.predicted_wait(1.0) == pytest.approx(0.01)
+
+
+def test_a_cancelled_ticket_leaves_the_queue_at_once() -> None:
+    queue = scheduler()
+    first, second = add(queue, 5, 7)
+    assert queue.cancel(first)
+    assert not queue.cancel(first)
+    assert queue.queued_tokens == 7
+    batch, _ = queue.take(0.0)
+    assert batch is not None
+    assert batch.tickets == (second,)
+    assert not queue.cancel(second)
+
+
+def test_an_expired_ticket_is_dropped_and_named() -> None:
+    queue = scheduler()
+    [late] = add(queue, 5, deadline=1.0)
+    [timely] = add(queue, 5, deadline=3.0)
+    batch, expired = queue.take(2.0)
+    assert expired == [late]
+    assert batch is not None
+    assert batch.tickets == (timely,)
+
+
+def test_clear_gives_back_everything_that_waits() -> None:
+    queue = scheduler()
+    waiting = add(queue, 5, 6)
+    assert queue.clear() == waiting
+    assert queue.take(0.0) == (None, [])
+
+
+def test_the_age_of_the_oldest() -> None:
+    queue = scheduler()
+    assert queue.oldest_age(5.0) == 0.0
+    add(queue, 5, 5, now=1.0)
+    assert queue.oldest_age(5.0) == 4.0
+
+
+def test_deadlines_of_answered_items_do_not_pile_up() -> None:
+    queue = scheduler(batch_items=1)
+    for step in range(2000):
+        add(queue, 5, now=float(step), deadline=1e9)
+        batch, _ = queue.take(float(step))
+        assert batch is not None
+        queue.finish(batch, seconds=0.005)
+    assert len(queue._by_deadline) < 600
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(16, 600), st.floats(0, 0.9))
+def test_every_batch_keeps_the_budget_and_the_padding_share(
+    sizes: list[int], budget: int, padding: float
+) -> None:
+    queue = scheduler(batch_tokens=budget, max_padding=padding, queue_tokens=10**6)
+    add(queue, *sizes)
+    left = len(sizes)
+    while (batch := queue.take(0.0)[0]) is not None:
+        oldest = min(ticket.number for ticket in batch.tickets)
+        assert batch.tickets[0].number == oldest
+        if len(batch.tickets) > 1:
+            assert batch.padded_tokens <= budget
+            assert batch.padded_tokens - batch.tokens <= padding * batch.padded_tokens
+        left -= len(batch.tickets)
+        queue.finish(batch, seconds=0.1)
+    assert left == 0
+
+
+class Schedules(RuleBasedStateMachine):
+    """Random arrivals, cancellations, deadlines and batches; the invariants hold after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: Scheduler[str] = scheduler(queue_tokens=400, batch_tokens=64, age_cap=0.5)
+        self.now = 0.0
+        self.waiting: list[Ticket[str]] = []
+        self.batch: Batch[str] | None = None
+        self.computed: set[int] = set()
+
+    @rule(
+        sizes=st.lists(st.integers(1, 64), min_size=1, max_size=4),
+        patience=st.floats(0.001, 2) | st.just(math.inf),
+    )
+    def arrive(self, sizes: list[int], patience: float) -> None:
+        before = self.queue.queued_tokens
+        try:
+            jobs = [(str(size), size) for size in sizes]
+            tickets = self.queue.admit(jobs, now=self.now, deadline=self.now + patience)
+        except QueueFull:
+            assert before + sum(sizes) > 400
+        except WouldMissDeadline:
+            assert self.queue.predicted_wait(self.now) > 0
+        else:
+            self.waiting += tickets
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(self.waiting))
+        assert self.queue.cancel(ticket)
+        self.waiting.remove(ticket)
+
+    @rule(seconds=st.floats(0.001, 1))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.batch is None)
+    @rule()
+    def take(self) -> None:
+        self.batch, expired = self.queue.take(self.now)
+        for ticket in expired:
+            assert ticket.deadline <= self.now
+            self.waiting.remove(ticket)
+        if self.batch is None:
+            assert not self.waiting
+            return
+        assert self.batch.tickets[0] is self.waiting[0], "the oldest must ride"
+        for ticket in self.batch.tickets:
+            assert ticket.deadline > self.now, "nothing is computed for the dead"
+            assert ticket.number not in self.computed, "nothing is computed twice"
+            self.computed.add(ticket.number)
+            self.waiting.remove(ticket)
+
+    @precondition(lambda self: self.batch is not None)
+    @rule(seconds=st.floats(0.001, 1) | st.none())
+    def finish(self, seconds: float | None) -> None:
+        assert self.batch is not None
+        self.queue.finish(self.batch, seconds=seconds)
+        self.now += seconds or 0.0
+        self.batch = None
+
+    @invariant()
+    def the_queue_counts_what_waits(self) -> None:
+        assert self.queue.queued_items == len(self.waiting)
+        assert self.queue.queued_tokens == sum(ticket.length for ticket in self.waiting) <= 400
+        assert all(ticket.state is State.QUEUED for ticket in self.waiting)
+        assert self.queue.predicted_wait(self.now) >= 0
+
+    def teardown(self) -> None:
+        """Whatever is left is taken in bounded time: each batch takes the oldest."""
+        for _ in range(len(self.waiting) + 1):
+            if self.batch is not None:
+                self.finish(0.01)
+            self.take()
+        assert not self.waiting
+
+
+TestSchedules = Schedules.TestCase
+TestSchedules.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
