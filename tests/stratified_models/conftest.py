@@ -64,7 +64,7 @@ def batch(tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
         "input_ids": rows["input_ids"],
         "attention_mask": rows["attention_mask"],
         "labels": torch.tensor([2, 2, 0, 1, 1, 2, 1, 1]),
-        "domain_id": torch.tensor([0, 2, 0, -1, 2, 2, 1, -1]),
+        "domain_id": torch.tensor([0, 2, -1, -1, 2, 2, 1, -1]),
     }
 
 
