@@ -11,17 +11,18 @@ size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from stratified_models.errors import BackboneError
 from stratified_models.hooks import ATTENTION, FEED_FORWARD, BlockHooks, ExpertTrace, Strata
 
-__all__ = ["Family", "scaled_attention"]
+__all__ = ["Family", "framed_special_ids", "scaled_attention"]
 
 
 def scaled_attention(
@@ -39,16 +40,55 @@ def scaled_attention(
     return out[..., :size].transpose(1, 2).flatten(2)
 
 
+def framed_special_ids(tokenizer: Any) -> list[int]:
+    """Ids that are never content, of a tokenizer that frames every text: all special ones but the unknown
+    word.
+
+    Raises:
+        BackboneError: texts do not begin with a special token, though pooling reads the first position.
+    """
+    # An unknown word is still a word: [UNK] and <unk> stay content.
+    special = sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    ids = list(tokenizer("")["input_ids"])
+    if not ids or ids[0] not in special:
+        raise BackboneError(
+            f"the tokenizer turns an empty text into {ids}, but this encoder is read at a special token in "
+            "first place; take the tokenizer that belongs to it"
+        )
+    return special
+
+
 class Family(ABC):
     """Adapter of one family of encoders.
 
     Attributes:
         name: the `model_type` of its configurations.
         reads_first: whether pooling reads the first position alone, so the last block may skip the others.
+        poolings: ways of pooling by name, the family's own first.
+        dense_pooler: whether its pooler has a D×D product.
+        load_options: arguments with which its checkpoints are read.
+        optional: beginnings of parameter names that a checkpoint may lack.
     """
 
     name: ClassVar[str]
     reads_first: ClassVar[bool] = False
+    poolings: ClassVar[tuple[str, ...]] = ("first",)
+    dense_pooler: ClassVar[bool] = True
+    load_options: ClassVar[Mapping[str, Any]] = {}
+    optional: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, config: PreTrainedConfig) -> None:  # noqa: B027  # most families have nothing to refuse
+        """Refuse settings that the adapter does not compute.
+
+        Raises:
+            BackboneError: one of them is set.
+        """
+
+    def refuse(self, setting: str, value: object, rule: str) -> NoReturn:
+        """Raise the BackboneError that says which setting of a checkpoint does not fit, and why."""
+        raise BackboneError(
+            f"this {self.name} checkpoint has {setting}={value!r}, but {rule}; choose another backbone"
+        )
 
     @abstractmethod
     def build(self, config: PreTrainedConfig) -> PreTrainedModel:
@@ -85,9 +125,30 @@ class Family(ABC):
         """What follows the last block: nothing, or a final norm."""
         return x
 
+    def gate_input(self, x: Tensor) -> Tensor:
+        """What gate and domain head read of a block's input (B, T, D): the stream, or the stream
+        normalised."""
+        return x
+
+    def pooling(self, name: str | None) -> str:
+        """The way of pooling that `name` means; None is the family's own.
+
+        Raises:
+            BackboneError: the family has no such pooling.
+        """
+        if name is not None and name not in self.poolings:
+            raise BackboneError(
+                f"pooling {name!r} is not known to {self.name}; choose one of {', '.join(self.poolings)}"
+            )
+        return name or self.poolings[0]
+
     @abstractmethod
-    def pooler(self, config: PreTrainedConfig) -> nn.Module:
+    def pooler(self, config: PreTrainedConfig, pooling: str) -> nn.Module:
         """Module that takes hidden states (B, S, D) and content (B, T) to pooled rows (B, D)."""
+
+    def adopt_pooler_(self, pooler: nn.Module, encoder: PreTrainedModel) -> tuple[str, ...]:
+        """Copy the pretrained pooler, where the checkpoint has one; returns the names of its parameters."""
+        return ()
 
     @abstractmethod
     def ffn_width(self, config: PreTrainedConfig) -> int:

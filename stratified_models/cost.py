@@ -10,7 +10,7 @@ experts.
 from __future__ import annotations
 
 from stratified_models.config import StratifiedConfig
-from stratified_models.registry import family_of
+from stratified_models.registry import added_parameters, family_of
 from stratified_models.variants.moe import ANSWERING
 
 __all__ = ["flops_per_token"]
@@ -23,16 +23,18 @@ def flops_per_token(config: StratifiedConfig, length: int, *, dense_experts: boo
     chosen.
     """
     encoder, width = config.backbone_config, config.hidden_size
-    inner = family_of(encoder).ffn_width(encoder)
+    family = family_of(encoder)
+    inner = family.ffn_width(encoder)
     blocks = int(encoder.num_hidden_layers)
     plain = blocks * (2 * (4 * width**2 + 2 * width * inner) + 2 * 2 * length * width)
-    once = (
-        2 * width * (width + len(config.labels) + len(config.domains)) / length
-    )  # pooler and heads, once a row
+    heads = len(config.labels) + len(config.domains) + (width if family.dense_pooler else 0)
+    once = 2 * width * heads / length  # pooler and heads, once a row
+    if config.control == "matched":  # two operations for each of the adapter's parameters
+        return float(plain + once + 2 * added_parameters(config, family, config.matched_variant))
     if config.variant == "none":
         return float(plain + once)
-    per_block = _block_cost(config, length, inner, dense_experts)
-    return float(plain + once + _gate_cost(config, length) + per_block)
+    gate = _gate_cost(config, length) if config.has_gate else 0.0
+    return float(plain + once + gate + _block_cost(config, length, inner, dense_experts))
 
 
 def _gate_cost(config: StratifiedConfig, length: int) -> float:

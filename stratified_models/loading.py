@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from stratified_models.base import StratifiedForSequenceClassification
 from stratified_models.config import StratifiedConfig
 from stratified_models.errors import BackboneError
-from stratified_models.registry import CONVERSIONS, FAMILIES, family_of
+from stratified_models.registry import CONVERSIONS, FAMILIES, Conversion, family_of
 from stratified_models.sources import first_line, quiet, read_config, resolve_backbone
 from stratified_models.tokenizer import load_tokenizer
 
@@ -59,13 +59,15 @@ def load_pretrained(
     max_length: int,
     seed: int,
     revision: str | None = None,
+    family: str | None = None,
     dropout: float | None = None,
     **options: Any,
 ) -> tuple[StratifiedForSequenceClassification, LoadReport]:
     """A model in fp32 on the CPU: pretrained encoder, new modules drawn from `seed`.
 
-    New modules of the same name start equal in every variant. `options` are further fields of
-    `StratifiedConfig`.
+    New modules of the same name start equal in every variant. `family` is the adapter to run on; None is the
+    checkpoint's own, "distilbert" takes a BERT checkpoint too and converts it. `options` are further fields
+    of `StratifiedConfig`.
 
     Raises:
         BackboneError: not found, unsupported family, parameters missing, not finite, or `max_length` above
@@ -73,9 +75,9 @@ def load_pretrained(
         ModelError: a value that the configuration refuses.
     """
     source = resolve_backbone(backbone)
-    encoder, unexpected, converted = _load_encoder(source, revision)
-    family = family_of(encoder.config)
-    positions = family.max_positions(encoder.config)
+    encoder, unexpected, converted = _load_encoder(source, revision, family)
+    adapter = family_of(encoder.config)
+    positions = adapter.max_positions(encoder.config)
     if not 2 < max_length <= positions:
         raise BackboneError(
             f"max_length {max_length} is outside 3 … {positions}, the positions of {source}; "
@@ -84,7 +86,8 @@ def load_pretrained(
     # What travels with a bundle is a name, not a folder on this machine.
     encoder.config.name_or_path = Path(backbone).name if Path(backbone).is_dir() else str(backbone)
     if dropout is not None:
-        family.set_dropout_(encoder.config, dropout)
+        adapter.set_dropout_(encoder.config, dropout)
+    tokenizer = load_tokenizer(backbone, revision=revision, max_length=max_length)
     config = StratifiedConfig(
         backbone_config=encoder.config,
         variant=variant,
@@ -93,22 +96,21 @@ def load_pretrained(
         domain_labels=[list(ids) for ids in domain_labels],
         max_length=max_length,
         dropout=dropout,
-        pad_token_id=encoder.config.pad_token_id,
-        special_token_ids=family.special_token_ids(
-            load_tokenizer(backbone, revision=revision, max_length=max_length)
-        ),
+        pad_token_id=tokenizer.pad_token_id,
+        special_token_ids=adapter.special_token_ids(tokenizer),
         **options,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = StratifiedForSequenceClassification(config)
         _seed_new_modules_(model, seed)
-    _adopt_(model, encoder)
-    missing = tuple(name for name, _ in model.named_parameters() if not name.startswith("backbone."))
+    adopted = _adopt_(model, encoder)
+    new = (name for name, _ in model.named_parameters() if not name.startswith("backbone."))
+    missing = tuple(name for name in new if name not in adopted)
     report = LoadReport(
         backbone_sha256=_digest(encoder.state_dict()),
         source=source,
-        family=family.name,
+        family=adapter.name,
         missing=missing,
         unexpected=unexpected,
         converted=converted,
@@ -116,17 +118,55 @@ def load_pretrained(
     return model, report
 
 
-def _load_encoder(source: str, revision: str | None) -> tuple[PreTrainedModel, tuple[str, ...], bool]:
+def _load_encoder(
+    source: str, revision: str | None, wanted: str | None
+) -> tuple[PreTrainedModel, tuple[str, ...], bool]:
     """The pristine encoder on its adapter's family, what its checkpoint has beyond it, whether it was
     converted."""
     config = read_config(source, revision)
-    family = str(config.model_type)
-    if family not in FAMILIES and family not in CONVERSIONS:
-        known = ", ".join(sorted({*FAMILIES, *CONVERSIONS}))
+    conversion = _conversion(source, str(config.model_type), wanted)
+    model, unexpected = _read_encoder(source, revision, config, converting=conversion is not None)
+    if conversion is not None:
+        target, tensors = conversion(model)
+        model = family_of(target).build(target)
+        model.load_state_dict(tensors)
+    broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
         raise BackboneError(
-            f"backbone {source!r} is of family {family!r}, which has no adapter; choose one of: {known}"
+            f"the checkpoint {source!r} holds values that are not finite, in {broken[0]}; fetch it again"
         )
-    extra = {"add_pooling_layer": False} if family in CONVERSIONS else {}
+    return model, unexpected, conversion is not None
+
+
+def _conversion(source: str, found: str, wanted: str | None) -> Conversion | None:
+    """How a checkpoint of family `found` comes to run on the adapter `wanted`; None where it is its own.
+
+    Raises:
+        BackboneError: there is no such adapter, or no way to it.
+    """
+    if wanted not in (None, found) and (found, wanted) in CONVERSIONS:
+        return CONVERSIONS[found, str(wanted)]
+    if found not in FAMILIES:
+        raise BackboneError(
+            f"backbone {source!r} is of family {found!r}, which has no adapter; choose one of: "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    if wanted not in (None, found):
+        ways = sorted({found, *(target for start, target in CONVERSIONS if start == found)})
+        raise BackboneError(
+            f"family {wanted!r} does not fit {source!r}, whose checkpoint is of family {found!r}; leave "
+            f"family out, or set one of: {', '.join(ways)}"
+        )
+    return None
+
+
+def _read_encoder(
+    source: str, revision: str | None, config: PreTrainedConfig, *, converting: bool
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The checkpoint's own encoder in fp32, and the entries that it does not use."""
+    adapter = family_of(config)
+    adapter.check(config)
+    options = {"add_pooling_layer": False} if converting else adapter.load_options
     try:
         with quiet():
             model, info = AutoModel.from_pretrained(
@@ -135,39 +175,36 @@ def _load_encoder(source: str, revision: str | None) -> tuple[PreTrainedModel, t
                 revision=revision,
                 dtype=torch.float32,
                 output_loading_info=True,
-                **extra,
+                **options,
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise BackboneError(
             f"the weights of {source!r} cannot be loaded: {first_line(error)}; check the files"
         ) from error
-    missing = sorted(info["missing_keys"])
+    absent = sorted(info["missing_keys"])
+    missing = [name for name in absent if not name.startswith(adapter.optional)]
     if missing:
         raise BackboneError(
-            f"the checkpoint {source!r} lacks {len(missing)} parameters of the encoder, {missing[0]} first; "
-            "its family or its prefix is another: check config.json"
+            f"the checkpoint {source!r} lacks {len(missing)} of the encoder's parameters, {missing[0]} "
+            "first; its family or its prefix is another: check config.json"
         )
-    converted = family in CONVERSIONS
-    if converted:
-        target, tensors = CONVERSIONS[family](model)
-        model = family_of(target).build(target)
-        model.load_state_dict(tensors)
-    broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise BackboneError(
-            f"the checkpoint {source!r} holds values that are not finite, in {broken[0]}; fetch it again"
-        )
-    return model, tuple(sorted(info["unexpected_keys"])), converted
+    for part in {name.split(".")[0] for name in absent}:  # what is optional and not there is not left random
+        setattr(model, part, None)
+    return model, tuple(sorted(info["unexpected_keys"]))
 
 
-def _adopt_(model: StratifiedForSequenceClassification, encoder: PreTrainedModel) -> None:
-    """Copy the pristine encoder in; feed-forward networks that the variant replaces become its experts."""
+def _adopt_(model: StratifiedForSequenceClassification, encoder: PreTrainedModel) -> set[str]:
+    """Copy the pristine encoder in; feed-forward networks that the variant replaces become its experts.
+
+    Returns the names of parameters outside the encoder that are pretrained too.
+    """
     own = model.backbone.state_dict()
     model.backbone.load_state_dict(
         {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
     )
     for index in model.variant.replaces_ffn:
         model.variant.adopt_ffn_(index, model.family.ffn_tensors(encoder, index))
+    return {f"pooler.{name}" for name in model.family.adopt_pooler_(model.pooler, encoder)}
 
 
 def _seed_new_modules_(model: StratifiedForSequenceClassification, seed: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from stratified_models.errors import BackboneError
 from stratified_models.sources import first_line, read_config, resolve_backbone
@@ -34,23 +34,46 @@ def load_tokenizer(
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BackboneError(f"the tokenizer of {folder} is no fast one; put a tokenizer.json there")
+    _settle_padding(tokenizer, encoder, folder)
+    _check_fit(tokenizer, encoder, folder)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = ["input_ids", "attention_mask"]
+    tokenizer.model_max_length = max_length
+    tokenizer.padding_side = tokenizer.truncation_side = "right"  # positions count from the first column
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer
+
+
+def _settle_padding(tokenizer: PreTrainedTokenizerFast, encoder: PreTrainedConfig, folder: str) -> None:
+    """Where neither tokenizer nor encoder names a padding token (GPT-2), the end-of-text token pads."""
+    if tokenizer.pad_token_id is None and encoder.pad_token_id is None and tokenizer.eos_token_id is not None:
+        # Safe, as such an encoder finds its content by the attention mask alone.
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise BackboneError(
             f"the tokenizer of {folder} has no padding token; add one to its tokenizer_config.json"
         )
-    if len(tokenizer) > encoder.vocab_size:
+
+
+def _check_fit(tokenizer: PreTrainedTokenizerFast, encoder: PreTrainedConfig, folder: str) -> None:
+    """Raise BackboneError unless every id has an embedding, and both agree on what special ids mean."""
+    cure = "take the tokenizer that belongs to it"
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= encoder.vocab_size:
         raise BackboneError(
-            f"the tokenizer of {folder} has {len(tokenizer)} entries, above the encoder's "
-            f"{encoder.vocab_size}; take the tokenizer that belongs to it"
+            f"the tokenizer of {folder} has ids up to {largest}, above the encoder's {encoder.vocab_size} "
+            f"entries; {cure}"
         )
-    if encoder.pad_token_id is not None and tokenizer.pad_token_id != encoder.pad_token_id:
+    expected = encoder.pad_token_id
+    if expected is not None and tokenizer.pad_token_id != expected:
         raise BackboneError(
             f"the tokenizer of {folder} pads with id {tokenizer.pad_token_id}, the encoder expects "
-            f"{encoder.pad_token_id}; take the tokenizer that belongs to it"
+            f"{expected}; {cure}"
         )
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    tokenizer.init_kwargs["model_input_names"] = ["input_ids", "attention_mask"]
-    tokenizer.model_max_length = max_length
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    return tokenizer
+    for name in ("bos_token_id", "eos_token_id"):
+        expected, found = getattr(encoder, name, None), getattr(tokenizer, name)
+        if isinstance(expected, int) and found != expected:
+            raise BackboneError(
+                f"the tokenizer of {folder} has {name} {found}, the encoder expects {expected}; {cure}"
+            )

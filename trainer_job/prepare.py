@@ -61,6 +61,8 @@ def load_model(config: RunConfig, corpus: Corpus, *, variant: str, seed: int) ->
             max_length=settings.max_length,
             seed=seed,
             revision=settings.revision,
+            family=settings.family,
+            pooling=settings.pooling,
             num_strata=settings.strata,
             gate_dim=settings.gate_dim,
             num_experts=settings.experts,

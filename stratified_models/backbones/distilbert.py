@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedConfig, PreTrainedModel
 from transformers.activations import get_activation
 
-from stratified_models.backbone import Family, scaled_attention
+from stratified_models.backbone import Family, framed_special_ids, scaled_attention
 from stratified_models.errors import BackboneError
 from stratified_models.hooks import BlockHooks, Strata
 
@@ -84,7 +84,7 @@ class DistilBert(Family):
         """The two norms, each after its residual sum."""
         return block.sa_layer_norm, block.output_layer_norm
 
-    def pooler(self, config: PreTrainedConfig) -> nn.Module:
+    def pooler(self, config: PreTrainedConfig, pooling: str) -> nn.Module:
         """`FirstTokenPooler`, new: it is not part of the pretrained encoder."""
         return FirstTokenPooler(config.hidden_size, config.seq_classif_dropout)
 
@@ -121,9 +121,8 @@ class DistilBert(Family):
         return int(config.max_position_embeddings)
 
     def special_token_ids(self, tokenizer: Any) -> list[int]:
-        """All of the tokenizer's special tokens but the unknown word."""
-        # An unknown word is still a word: [UNK] stays content.
-        return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+        """[CLS], [SEP], [PAD], [MASK], and what else the tokenizer calls special."""
+        return framed_special_ids(tokenizer)
 
 
 def _refuse(setting: str, value: object, rule: str) -> None:
