@@ -170,6 +170,7 @@ class UnitTrainer(Trainer):
         self.meter = Meter()
         self.domain_given = False
         self.output_names: tuple[str, ...] = ()
+        self.seen: tuple[int, dict[str, np.ndarray]] | None = None  # step and outputs of the last evaluation
         self.lengths = [int(length) for length in train_rows["length"]]
         super().__init__(
             model=model,
@@ -264,15 +265,27 @@ class UnitTrainer(Trainer):
     def predict_rows(self, rows: Any, *, domain_given: bool) -> dict[str, np.ndarray]:
         """Outputs and carried columns of every row, in order of `row_id`. Raises JobError unless each row came once."""
         self.domain_given = domain_given
+        metrics, self.compute_metrics = self.compute_metrics, None
         try:
             result = self.predict(rows)
         finally:
             self.domain_given = False
-        found = dict(zip(CARRIED, _as_tuple(result.label_ids), strict=True))
-        found |= dict(zip(self.output_names, _as_tuple(result.predictions), strict=True))
-        check_rows(found["row_id"], len(rows))
+            self.compute_metrics = metrics
+        return self.named_rows(result.predictions, result.label_ids, expected=len(rows))
+
+    def named_rows(self, predictions: Any, carried: Any, *, expected: int) -> dict[str, np.ndarray]:
+        """Gathered arrays by name, in order of `row_id`. Raises JobError unless each row came once."""
+        found = dict(zip(CARRIED, _as_tuple(carried), strict=True))
+        found |= dict(zip(self.output_names, _as_tuple(predictions), strict=True))
+        check_rows(found["row_id"], expected)
         order = np.argsort(found["row_id"], kind="stable")
         return {name: np.asarray(values)[order] for name, values in found.items()}
+
+    def watch_evaluation(self, prediction: EvalPrediction, *, expected: int) -> dict[str, np.ndarray]:
+        """The rows of an evaluation during training, kept so that the last one need not be made again."""
+        rows = self.named_rows(prediction.predictions, prediction.label_ids, expected=expected)
+        self.seen = (self.state.global_step, rows)
+        return rows
 
     def throughput(self) -> dict[str, float | None]:
         """Tokens and rows a second in training, over all ranks, and the share of padding."""
@@ -304,6 +317,21 @@ def check_rows(row_ids: np.ndarray, expected: int) -> None:
             f"evaluation returned {len(row_ids)} rows, {len(np.unique(row_ids))} distinct, of {expected}; each row must "
             "come once: this is a fault of the job, please report it"
         )
+
+
+def freeze_lower(model: Any, blocks: int) -> None:
+    """Keep the embeddings and the first `blocks` blocks at their pretrained weights; 0 trains everything."""
+    if blocks == 0:
+        return
+    if blocks >= model.config.backbone_config.num_hidden_layers:
+        raise JobError(
+            f"training.frozen_blocks={blocks}: the backbone has {model.config.backbone_config.num_hidden_layers} "
+            "blocks and one at least must train; set fewer"
+        )
+    embeddings = getattr(model.backbone, "embeddings", None) or model.get_input_embeddings()
+    embeddings.requires_grad_(False)
+    for index in range(blocks):
+        model.family.block(model.backbone, index).requires_grad_(False)
 
 
 def strict_load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import structlog
 import torch
 import torch.distributed as dist
-from transformers import EvalPrediction, TrainerState, set_seed
+from transformers import TrainerState, set_seed
 
 from trainer_job.bundling import refresh_variant, write_unit_bundle
 from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
@@ -26,7 +27,14 @@ from trainer_job.evaluation import metrics_of, scores, strata_of, write_predicti
 from trainer_job.files import write_json
 from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
 from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, world_size
-from trainer_job.training import GlobalBatches, UnitTrainer, build_arguments, planned_steps, strict_load
+from trainer_job.training import (
+    GlobalBatches,
+    UnitTrainer,
+    build_arguments,
+    freeze_lower,
+    planned_steps,
+    strict_load,
+)
 from trainer_job.units import Layout, Unit, config_hash, identity, write_status
 
 
@@ -71,6 +79,7 @@ def run_unit(run: UnitRun) -> None:
     model, report = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
     if run.rank == 0:
         check_backbone(run.layout, report.backbone_sha256)
+    freeze_lower(model, run.config.training.frozen_blocks)
     trainer, stop = build_trainer(run, model)
     resumed = _resumable(run, log)
     if resumed is None:
@@ -133,9 +142,13 @@ def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
         train_rows=tables["train"],
         validation_rows=by_length(tables["validation"]),
         collator=run.prepared.collator,
-        compute_metrics=lambda prediction: validation_metrics(run, prediction),
+        compute_metrics=None,
         watch=watch,
         callbacks=[*callbacks, stop],
+    )
+    expected = len(tables["validation"])
+    trainer.compute_metrics = lambda prediction: validation_metrics(
+        run, trainer.watch_evaluation(prediction, expected=expected)
     )
     return trainer, stop
 
@@ -145,16 +158,12 @@ def by_length(table: Any) -> Any:
     return table.select(np.argsort(np.asarray(table["length"]), kind="stable"))
 
 
-def validation_metrics(run: UnitRun, prediction: EvalPrediction) -> dict[str, float]:
+def validation_metrics(run: UnitRun, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Figures of one evaluation during training: pooled ones, and macro-F1 for each domain."""
-    logits, domain_logits = prediction.predictions[0], prediction.predictions[1]
-    labels, domain_ids, _ = prediction.label_ids
-    rows = {"logits": logits, "labels": labels, "domain_id": domain_ids, "domain_logits": domain_logits}
     tree = metrics_of(rows, run.prepared.corpus)
     figures = {name: float(tree[name]) for name in ("accuracy", "macro_f1", "ece")}
     for name, entry in tree["per_domain"].items():
-        if entry.get("macro_f1") is not None:
-            figures[f"per_domain/{name}/macro_f1"] = float(entry["macro_f1"])
+        figures[f"per_domain/{name}/macro_f1"] = float(entry["macro_f1"])
     return figures
 
 
@@ -233,7 +242,10 @@ def finish(
     """Predict on validation and test, then write predictions, bundle, record and, last, the status."""
     tables = run.prepared.tables
     started = time.perf_counter()
-    validation = trainer.predict_rows(by_length(tables["validation"]), domain_given=False)
+    if trainer.seen is not None and trainer.seen[0] == trainer.state.best_global_step:
+        validation = trainer.seen[1]  # made with these very weights
+    else:
+        validation = trainer.predict_rows(by_length(tables["validation"]), domain_given=False)
     test_rows = by_length(tables["test"])
     test = trainer.predict_rows(test_rows, domain_given=False)
     given = (
