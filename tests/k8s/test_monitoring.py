@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from k8s.checks import dashboards, manifests, rendering
-from serving.metrics import Metrics
+from serving.metrics import ITEM_ERRORS, Metrics
+from serving.rpc.interceptors import call_kind
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = rendering.FOLDER / "monitoring"
@@ -88,11 +90,12 @@ def test_the_autoscalers_metric_exists() -> None:
 
 
 def test_every_label_value_that_a_rule_names_is_one_of_the_codes() -> None:
-    from serving.metrics import ITEM_ERRORS
-
     text = (FOLDER / "rules.yaml").read_text(encoding="utf-8")
     (reasons,) = re.findall(r'reason=~"([A-Z_|]+)"', text)
     assert set(reasons.split("|")) <= set(ITEM_ERRORS)
+    codes = {code for group in re.findall(r'grpc_code=~"([A-Z_|]+)"', text) for code in group.split("|")}
+    assert codes <= {code.name for code in grpc.StatusCode}
+    assert set(re.findall(r'grpc_type="(\w+)"', text)) == {call_kind(False, False)}
 
 
 def test_every_alert_says_what_how_bad_and_where_to_read_on() -> None:
