@@ -19,6 +19,7 @@ from stratified_models.errors import (
     BundleIncompatible,
     BundleIncomplete,
     BundleMissing,
+    ExportError,
     ModelError,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "BundleIncompatible",
     "BundleIncomplete",
     "BundleMissing",
+    "ExportError",
     "GateFit",
     "LoadReport",
     "ModelError",

@@ -10,7 +10,6 @@ put the new one in place last, each file by way of fsync and rename, so a reader
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -18,10 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratified_models.errors import BundleCorrupt, BundleIncomplete, BundleMissing
+from stratified_models.durable import entry_of, place, sync
+from stratified_models.errors import BundleCorrupt, BundleError, BundleIncomplete, BundleMissing
 from stratified_models.manifest import (
     Backbone,
     Domain,
+    Export,
     FileEntry,
     Manifest,
     OutOfDomain,
@@ -42,6 +43,7 @@ __all__ = [
     "Backbone",
     "Bundle",
     "Domain",
+    "Export",
     "FileEntry",
     "Manifest",
     "OutOfDomain",
@@ -104,7 +106,7 @@ def read_bundle(directory: Path, *, verify: bool = True) -> Bundle:
     absent += [name for name in manifest.files if not (directory / name).is_file()]
     if absent:
         raise BundleIncomplete(
-            f"{directory} lacks {absent[0]}, which every bundle has; copy the bundle again"
+            f"{directory} lacks {absent[0]}, which belongs to this bundle; copy the bundle again"
         )
     if verify:
         for name, entry in manifest.files.items():
@@ -227,42 +229,37 @@ def _install(
     folder: Path, directory: Path, manifest: Manifest, files: dict[str, FileEntry] | None = None
 ) -> Bundle:
     """Move the files of `folder` into `directory`, then the manifest."""
-    found = {name: _entry(folder / name) for name in FILES}
+    names = (*FILES, *manifest.exports)
+    found = {name: entry_of(folder / name) for name in names}
     for name, entry in (files or {}).items():
         if found.get(name) != entry:
             raise BundleCorrupt(name, entry.sha256, found[name].sha256 if name in found else "no file")
-    (directory / MANIFEST).unlink(missing_ok=True)
-    _sync(directory)
-    for name in FILES:
-        _sync(folder / name)
-        (folder / name).replace(directory / name)
-    _sync(directory)
+    _retire(directory, keep=names)
+    for name in names:
+        place(folder / name, directory / name)
     manifest = replace(manifest, files=found)
     aside = folder / MANIFEST
     aside.write_bytes(manifest_to_json(manifest))
-    _sync(aside)
-    aside.replace(directory / MANIFEST)
-    _sync(directory)
+    place(aside, directory / MANIFEST)
     return read_bundle(directory, verify=False)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _retire(directory: Path, *, keep: Iterable[str]) -> None:
+    """Remove an old bundle's manifest, then its exports, which are of the old weights."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as stream:
-        return FileEntry(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+        exports = set(read_bundle(directory, verify=False).manifest.exports)
+    except BundleError:
+        exports = set()
+    (directory / MANIFEST).unlink(missing_ok=True)
+    sync(directory)
+    for name in exports - set(keep):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
     size = path.stat().st_size
     if size != entry.bytes:
         raise BundleCorrupt(path.name, f"{entry.bytes} bytes", f"{size} bytes")
-    found = _entry(path)
+    found = entry_of(path)
     if found.sha256 != entry.sha256:
         raise BundleCorrupt(path.name, f"sha256 {entry.sha256}", f"sha256 {found.sha256}")

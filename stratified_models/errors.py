@@ -4,6 +4,7 @@ It does not know exit codes or wire statuses; the programs above decide those, b
 
     ModelError (ValueError)        a value that no model can have
     ├── BackboneError              the pretrained encoder or its tokenizer cannot be used
+    ├── ExportError                a model cannot be written in another format, or differs there
     └── BundleError                a directory that should hold a finished model
         ├── BundleMissing          nothing there: no directory, or no manifest in it
         ├── BundleIncomplete       the manifest names a file that is not there
@@ -20,6 +21,7 @@ __all__ = [
     "BundleIncompatible",
     "BundleIncomplete",
     "BundleMissing",
+    "ExportError",
     "ModelError",
 ]
 
@@ -30,6 +32,10 @@ class ModelError(ValueError):
 
 class BackboneError(ModelError):
     """The pretrained encoder or its tokenizer is missing, of an unsupported family, or does not fit."""
+
+
+class ExportError(ModelError):
+    """A model cannot be written in another format, or does not compute the same there."""
 
 
 class BundleError(ModelError):

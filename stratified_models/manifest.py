@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Backbone",
     "Domain",
+    "Export",
     "FileEntry",
     "Manifest",
     "OutOfDomain",
@@ -72,6 +73,26 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Export:
+    """The same model in another format, beside the weights.
+
+    Attributes:
+        format: "onnx".
+        precision: "fp32" or "int8".
+        error: largest distance of its logits from the model's own, over `texts` texts.
+        agreement: share of those texts that get the same label.
+        quality: what was measured on data, JSON values: for int8 the loss of accuracy in each domain.
+    """
+
+    format: str
+    precision: str
+    error: float
+    agreement: float
+    texts: int
+    quality: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a service must know of a model without loading it.
 
@@ -85,6 +106,7 @@ class Manifest:
         temperature: probabilities are softmax(logits / temperature).
         metrics, training: what the job chose to record; JSON values.
         files: every file but the manifest.
+        exports: which of them are the model in another format.
     """
 
     name: str
@@ -102,6 +124,7 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     parity: Parity = Parity()
     files: dict[str, FileEntry] = field(default_factory=dict)
+    exports: dict[str, Export] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -177,6 +200,7 @@ def _manifest(raw: Mapping[str, Any]) -> Manifest:
         training=dict(raw["training"]),
         parity=parity,
         files=files,
+        exports={name: Export(**entry) for name, entry in raw.get("exports", {}).items()},
         schema_version=int(raw["schema_version"]),
     )
 

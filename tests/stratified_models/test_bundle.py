@@ -17,9 +17,9 @@ from stratified_models import (
     BundleIncompatible,
     BundleIncomplete,
     BundleMissing,
+    durable,
     load_tokenizer,
 )
-from stratified_models import bundle as bundles
 from stratified_models.bundle import (
     FILES,
     MANIFEST,
@@ -90,14 +90,14 @@ def test_a_write_that_fails_leaves_no_manifest_over_mixed_files(
     bundle: Bundle, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = load_tokenizer(bundle.path, max_length=64)
-    real = bundles._sync
+    real = durable.sync
 
     def fail(path: Path) -> None:
         if path.name == "tokenizer.json":
             raise OSError("no space left on device")
         real(path)
 
-    monkeypatch.setattr(bundles, "_sync", fail)  # the disk is what fails, and there is no fake of it
+    monkeypatch.setattr(durable, "sync", fail)  # the disk is what fails, and there is no fake of it
     with pytest.raises(OSError, match="no space"):
         write_bundle(bundle.path, model=build("none"), tokenizer=tokenizer, manifest=bundle.manifest, card="")
     with pytest.raises(BundleMissing):
