@@ -1,0 +1,148 @@
+"""The checks themselves: settings handed to a builder, what an image must say, what a query becomes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.checks import engine, images, queries, smoke
+from trainer_job.config import RunConfig
+
+
+def completed(stdout: str, code: int = 0) -> engine.Completed:
+    return subprocess.CompletedProcess([], code, stdout=stdout, stderr="")
+
+
+def test_pips_settings_lose_sections_and_keep_only_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = ":env:.find-links='/w'\nglobal.index-url='https://a.example/x'\nglobal.constraint='/c.txt'\n"
+    monkeypatch.setattr(engine.subprocess, "run", lambda *a, **k: completed(listing))
+    assert engine.pip_settings() == {"find-links": "/w", "index-url": "https://a.example/x"}
+
+
+def test_local_folders_of_pip_are_shown_to_the_builder(tmp_path: Path) -> None:
+    (tmp_path / "index" / "simple").mkdir(parents=True)
+    (tmp_path / "wheels").mkdir()
+    settings = {"extra-index-url": f"file://{tmp_path}/index/simple", "find-links": str(tmp_path / "wheels")}
+    assert engine.local_folders(settings) == [tmp_path / "index", tmp_path / "wheels"]
+    assert engine.local_folders({"index-url": "https://a.example/simple"}) == []
+
+
+def test_secrets_name_a_file_that_says_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"index-url": "https://a.example/x", "cert": str(tmp_path / "missing.pem")}
+    monkeypatch.setattr(engine, "pip_settings", lambda: dict(settings))
+    options = engine.pip_secrets(tmp_path, mounts=True)
+    assert options == ["--secret", f"id=pip,src={tmp_path / 'pip.conf'}"]
+    assert (tmp_path / "pip.conf").read_text() == "[global]\nindex-url = https://a.example/x\n"
+
+
+def test_without_any_engine_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.shutil, "which", lambda tool: None)
+    with pytest.raises(engine.CheckError, match="install buildah, podman and runc"):
+        engine.find_engine(tmp_path)
+
+
+class Fake:
+    """An engine whose only image says `config` of itself."""
+
+    tool = "podman"
+
+    def __init__(self, config: dict[str, Any], size: float) -> None:
+        self.answer = json.dumps([{"Config": config, "Size": size * 1e9}])
+
+    def call(self, *arguments: str, **options: Any) -> engine.Completed:
+        return completed(self.answer)
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    labels = {f"org.opencontainers.image.{name}": "x" for name in images.LABELS}
+    good = {
+        "Labels": labels,
+        "User": "10001:10001",
+        "Entrypoint": ["stratified-serve"],
+        "StopSignal": "SIGTERM",
+    }
+    return good | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "message"),
+    [
+        ({"User": "0:0"}, 1.0, "not a number above 0"),
+        ({"User": "app"}, 1.0, "not a number above 0"),
+        ({"Entrypoint": ["/bin/sh", "-c", "stratified-serve"]}, 1.0, "entry point"),
+        ({"StopSignal": "SIGKILL"}, 1.0, "stop signal"),
+        ({"Labels": None}, 1.0, "label title is empty"),
+        ({}, 1.3, "above the budget"),
+    ],
+)
+def test_an_image_that_says_something_else_is_refused(
+    changes: dict[str, Any], size: float, message: str
+) -> None:
+    fake: Any = Fake(config(**changes), size)
+    with pytest.raises(engine.CheckError, match=message):
+        images.inspect(fake, "serve", "image")
+
+
+def test_an_image_as_it_must_be_passes() -> None:
+    fake: Any = Fake(config(), 1.0)
+    assert images.inspect(fake, "serve", "image").startswith("covered")
+
+
+def test_scratch_space_is_removed_unless_it_was_given(tmp_path: Path) -> None:
+    with images.scratch_folder(None) as folder:
+        (folder / "file").write_text("x")
+    assert not folder.exists()
+    with images.scratch_folder(tmp_path / "kept") as folder:
+        assert folder.is_dir()
+    assert folder.is_dir()
+
+
+def test_the_smoke_sweep_is_a_valid_configuration(tmp_path: Path) -> None:
+    volume = smoke.Volume(tmp_path)
+    volume.make()
+    smoke.write_input(volume, ("none",))
+    loaded = RunConfig.model_validate(yaml.safe_load((tmp_path / "input" / "sweep.yaml").read_text()))
+    assert loaded.hardware.processes == 2
+    assert len(list((tmp_path / "input").glob("*.jsonl"))) == 6
+
+
+def test_a_sweep_without_a_record_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(engine.CheckError, match=r"results\.json was not written"):
+        smoke.Volume(tmp_path).status()
+
+
+def test_waiting_has_an_end() -> None:
+    assert smoke.wait_for("this", lambda: True, seconds=1) < 1
+    with pytest.raises(engine.CheckError, match="that did not come"):
+        smoke.wait_for("that", lambda: False, seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("a > 1 and b == 0", "a > bool 1 and b == bool 0"),
+        ("absent(up == 1)", "(up == bool 1)"),
+        ('a{b=~"c", d!="e"} >= 2', 'a{b=~"c", d!="e"} >= bool 2'),
+    ],
+)
+def test_an_alerts_condition_becomes_a_value(expression: str, expected: str) -> None:
+    assert queries.always_answering(expression) == expected
+
+
+def test_a_panels_query_is_filled_as_grafana_would() -> None:
+    asked = 'rate(a{instance=~"$instance"}[$__rate_interval])'
+    assert queries.filled(asked) == 'rate(a{instance=~".*"}[15s])'
+
+
+def test_every_rule_and_panel_is_asked() -> None:
+    origins = [query.origin for query in queries.all_queries()]
+    assert sum(origin.startswith(("alert", "recorded")) for origin in origins) == len(queries.rules())
+    assert any(origin.startswith("training.json") for origin in origins)
+    assert not any("$" in query.expression for query in queries.all_queries())
