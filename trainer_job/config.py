@@ -25,6 +25,13 @@ def _train_alone() -> dict[Literal["train", "validation", "test"], str]:
     return {"train": "train"}
 
 
+def _as_text(value: object) -> object:
+    """YAML reads an unquoted 0 as a number and an unquoted no as false; both mean the text in the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
 class HubSource(Settings):
     """A data set of the Hugging Face hub; `splits` maps our split names to the hub's (None: cut from train)."""
 
@@ -105,6 +112,13 @@ class DomainConfig(Settings):
     )
     licence: str | None = None
 
+    @field_validator("label_map", "where", mode="before")
+    @classmethod
+    def _raw_values_are_text(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {_as_text(raw): _as_text(meaning) for raw, meaning in value.items()}
+
     @model_validator(mode="after")
     def _one_mapping(self) -> Self:
         if (self.label_map is None) == (self.thresholds is None):
@@ -116,7 +130,15 @@ class DomainConfig(Settings):
             raise ValueError(msg)
         unknown = set(self.label_map.values()) - set(self.labels) if self.label_map else set()
         if unknown:
-            msg = f"label_map yields {sorted(unknown)}, outside labels={list(self.labels)}; add them or correct the map"
+            msg = (
+                f"label_map yields {sorted(unknown)}, outside labels={list(self.labels)}; add or correct them"
+            )
+            raise ValueError(msg)
+        unused = set(self.labels) - set(self.label_map.values()) if self.label_map else set()
+        if unused:
+            msg = (
+                f"labels {sorted(unused)} are in no entry of label_map; map a raw value to each or drop them"
+            )
             raise ValueError(msg)
         return self
 

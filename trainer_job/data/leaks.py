@@ -142,11 +142,8 @@ def conflicts(splits: Splits, labels: Sequence[str], *, examples: int = 20) -> d
 
 
 def _text_of(parts: Sequence[tuple[Place, Prepared]], key: int) -> str:
-    for _, part in parts:
-        hit = np.flatnonzero(part.key == key)
-        if len(hit):
-            return str(text_at(part, int(hit[0])))[:EXAMPLE_LENGTH]
-    return ""
+    part = next(part for _, part in parts if (part.key == key).any())
+    return text_at(part, int(np.argmax(part.key == key)))[:EXAMPLE_LENGTH]
 
 
 def text_at(part: Prepared, position: int) -> str:

