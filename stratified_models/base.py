@@ -24,14 +24,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from stratified_models import controls
 from stratified_models.calibration import GateFit, calibrate_
 from stratified_models.config import StratifiedConfig
 from stratified_models.domains import DomainHead
-from stratified_models.gate import GEOMETRY, StratumGate
+from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
 from stratified_models.objective import Encoded, content_mean, objective
 from stratified_models.outputs import StratifiedOutput
-from stratified_models.registry import VARIANT_CLASSES, family_of
+from stratified_models.registry import family_of, gate_of, variant_of
 
 __all__ = ["StratifiedForSequenceClassification"]
 
@@ -58,7 +59,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         super().__init__(config)
         self.family = family_of(config.backbone_config)
         self.backbone = self.family.build(config.backbone_config)
-        self.pooler = self.family.pooler(config.backbone_config)
+        self.pooler = self.family.pooler(config.backbone_config, self.family.pooling(config.pooling))
         self.classifier = nn.Linear(config.hidden_size, len(config.labels))
         self.domain_head = DomainHead(
             width=config.hidden_size,
@@ -68,22 +69,15 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             bias=config.domain_bias,
             dropout=config.domain_dropout,
         )
-        self.variant = VARIANT_CLASSES[config.variant](config, self.family)
-        self.gate = self._build_gate(config) if self.variant.uses_strata else None
+        self.variant = variant_of(config, self.family)
+        self.gate = gate_of(config) if config.has_gate else None
+        if self.gate is not None and config.control == "random_gate":
+            self.gate.freeze_()
         for index in self.variant.replaces_ffn:
             self.family.remove_ffn_(self.backbone, index)
         self.plain = BlockHooks()
         self.gradient_checkpointing = False
         self.post_init()  # type: ignore[no-untyped-call]  # untyped in transformers
-
-    @staticmethod
-    def _build_gate(config: StratifiedConfig) -> StratumGate:
-        return StratumGate(
-            width=config.hidden_size,
-            coordinates=config.gate_dim,
-            ranks=config.ranks,
-            domains=len(config.domains),
-        )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -144,19 +138,38 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
 
         `every_token` False allows the last block to compute only what pooling reads: S = 1.
         """
+        if input_ids is not None and input_ids.shape[1] == 0:
+            # No word and no frame (GPT-2): one position of padding stands for the text.
+            input_ids = torch.zeros(input_ids.shape[0], 1, dtype=torch.long, device=input_ids.device)
+            attention_mask = torch.zeros_like(input_ids)
         hidden = self.family.embed(self.backbone, input_ids, inputs_embeds)  # (B, T, D)
         valid, content = self._token_masks(input_ids, attention_mask, hidden)
         mask = self.family.mask(valid)
         strata = Strata.nothing(valid)
         for index in range(self.config.gate_layer):
             hidden, _ = self._run_block(index, hidden, mask, strata)
-        pooled = content_mean(hidden, content)
+        read = self.family.gate_input(hidden)
+        pooled = content_mean(read, content)
         domain = self.domain_head(pooled, domain_id)
-        gate = None if self.gate is None else self.gate(hidden, pooled, content, domain.weights)
+        gate = self._read_strata(read, pooled, content, domain.weights, input_ids)
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
         hidden, traces = self._run_upper(hidden, mask, strata, every_token)
         return Encoded(hidden, domain, gate, traces, content, valid)
+
+    def _read_strata(
+        self, hidden: Tensor, pooled: Tensor, content: Tensor, domains: Tensor, input_ids: Tensor | None
+    ) -> GateReading | None:
+        """The tokens' strata: of the gate, or of the control that stands in its place."""
+        control, strata = self.config.control, self.config.num_strata
+        if control == "lexical":
+            return controls.lexical(input_ids, content, strata)
+        if control == "domain_only":
+            return controls.domain_only(domains, content, strata)
+        if self.gate is None:
+            return None
+        reading: GateReading = self.gate(hidden, pooled, content, domains)
+        return controls.shuffled(reading, content) if control == "shuffled" else reading
 
     def _token_masks(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
@@ -210,7 +223,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
 
     @torch.no_grad()
     def calibrate_gate_(self, batches: Iterable[Mapping[str, Tensor]], *, seed: int) -> GateFit:
-        """Place the gate's density on the content tokens of `batches`; without a gate, do nothing.
+        """Place the gate's density on the content tokens of `batches`; without one, or frozen, do nothing.
 
         Args:
             batches: each holds `input_ids` and `attention_mask`, (B, T); rows of the training split alone.
@@ -219,7 +232,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         Raises:
             ModelError: too few content tokens, or hidden states that are not finite.
         """
-        if self.gate is None:
+        if self.gate is None or self.config.control == "random_gate":
             return GateFit()
         training = self.training
         self.train(False)
@@ -236,7 +249,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         mask, strata = self.family.mask(valid), Strata.nothing(valid)
         for index in range(self.config.gate_layer):
             hidden, _ = self._run_block(index, hidden, mask, strata)
-        return hidden[content].float().cpu()
+        return self.family.gate_input(hidden)[content].float().cpu()
 
     def parameter_multiplier_groups(self) -> dict[str, list[str]]:
         """Names of trainable parameters by learning rate: "backbone", "new", and "geometry" (no weight
@@ -267,8 +280,10 @@ def _describe(encoded: Encoded, coordinates: int) -> dict[str, Tensor]:
     """What the readings say, by output field."""
     fields = {"domain_logits": encoded.domain.logits, "energy": encoded.domain.energy}
     if encoded.gate is not None:
-        count = encoded.content.sum(-1).clamp(min=1)
-        fields["geometry"] = -(encoded.gate.log_likelihood * encoded.content).sum(-1) / (coordinates * count)
+        if encoded.gate.log_likelihood is not None:
+            count = encoded.content.sum(-1).clamp(min=1)
+            likelihood = (encoded.gate.log_likelihood * encoded.content).sum(-1)
+            fields["geometry"] = -likelihood / (coordinates * count)
         fields["occupancy"], fields["strata"] = encoded.gate.occupancy, encoded.gate.posterior
     if encoded.traces:
         fields["expert_load"] = torch.stack([trace.load for trace in encoded.traces])

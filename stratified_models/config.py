@@ -11,9 +11,10 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from stratified_models.errors import ModelError
 
-__all__ = ["VARIANTS", "StratifiedConfig"]
+__all__ = ["CONTROLS", "VARIANTS", "StratifiedConfig"]
 
 VARIANTS: tuple[str, ...] = ("none", "attention", "routing", "layers", "moe")
+CONTROLS: tuple[str, ...] = ("matched", "shuffled", "random_gate", "lexical", "domain_only")
 LABELS: tuple[str, ...] = ("negative", "neutral", "positive")
 
 
@@ -28,6 +29,8 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     Attributes:
         backbone_config: the encoder's own configuration, of any registered family.
         variant: one of `VARIANTS`.
+        control: one of `CONTROLS` (see `controls`): `matched` for `none`, the others for the rest.
+        matched_variant: the variant whose added parameters the control `matched` equals.
         domains: domain names; a domain id is a position in this list, −1 means unknown.
         domain_labels: for each domain the ids of the labels that its data has.
         num_strata: K, number of strata.
@@ -41,6 +44,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         special_token_ids: ids that are never content; positions outside the attention mask are not either.
         label_smoothing: share of probability spread over all classes in the training target.
         dropout: dropout put into the encoder; None keeps the checkpoint's own.
+        pooling: how hidden states become one row's vector, where the family leaves a choice; None is its own.
 
     Raises:
         ModelError: a value breaks a rule; the message names value, rule and cure.
@@ -61,6 +65,8 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
 
     backbone_config: Any = None
     variant: str = "none"
+    control: str | None = None
+    matched_variant: str = "routing"
     domains: list[str] | tuple[str, ...] = ("default",)
     domain_labels: list[list[int]] | None = None
     num_strata: int = 8
@@ -77,6 +83,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     pad_token_id: int | None = None
     label_smoothing: float = 0.0
     dropout: float | None = None
+    pooling: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.backbone_config is None:
@@ -102,6 +109,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
             self.variant in VARIANTS,
             f"variant {self.variant!r} is unknown; choose one of {', '.join(VARIANTS)}",
         )
+        self._check_control(len(domains))
         _require(
             sorted(names) == list(range(len(names))) and len(set(names.values())) == len(names) >= 2,
             f"labels {names} must be at least two distinct names with ids from 0; correct id2label",
@@ -127,6 +135,26 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
             _require(share is None or 0 <= share <= 1, f"{name} {share} is no share; set 0 ≤ {name} ≤ 1")
         for name in ("domain_loss", "geometry_loss", "balance_loss"):
             _require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative; set {name} ≥ 0")
+
+    def _check_control(self, domains: int) -> None:
+        fitting = ("matched",) if self.variant == "none" else CONTROLS[1:]
+        _require(
+            self.control is None or self.control in fitting,
+            f"control {self.control!r} does not fit variant {self.variant!r}; choose {', '.join(fitting)}",
+        )
+        _require(
+            self.matched_variant in VARIANTS[1:],
+            f"matched_variant {self.matched_variant!r} is unknown; choose one of {', '.join(VARIANTS[1:])}",
+        )
+        _require(
+            self.control != "domain_only" or domains <= self.num_strata,
+            f"control 'domain_only': {domains} domains, num_strata {self.num_strata}; set it ≥ {domains}",
+        )
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether the strata are read by a gate; some controls read them elsewhere, `none` reads none."""
+        return self.variant != "none" and self.control not in ("lexical", "domain_only")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -55,12 +55,12 @@ class GateReading(NamedTuple):
     Attributes:
         posterior: p, (B, T, K); positions that are not content carry the row's mean.
         occupancy: mean posterior over content tokens, (B, K).
-        log_likelihood: log Σ_k e^{ℓ_k} of each token, in nats, (B, T).
+        log_likelihood: log Σ_k e^{ℓ_k} of each token, in nats, (B, T); None where no density was asked.
     """
 
     posterior: Tensor
     occupancy: Tensor
-    log_likelihood: Tensor
+    log_likelihood: Tensor | None
 
 
 def mixture_terms(
@@ -138,7 +138,7 @@ class StratumGate(nn.Module):
         shapes = [(strata * rank, coordinates), (strata * rank,), (strata, coordinates), (strata,), (strata,)]
         for name, shape in zip(Terms._fields, shapes, strict=True):
             self.register_buffer(f"folded_{name}", torch.zeros(shape), persistent=False)
-        self.folded = False
+        self.folded = self.frozen = False
         self.register_load_state_dict_post_hook(_unfold_)  # type: ignore[no-untyped-call]  # untyped in torch
 
     @torch.no_grad()
@@ -165,8 +165,15 @@ class StratumGate(nn.Module):
         """Switch mode; training computes the terms anew, so it drops the folded ones."""
         if mode:
             self.unfold_()
+        if self.frozen:
+            self.requires_grad_(False)  # loading makes new parameters, and they forget it
         super().train(mode)
         return self
+
+    def freeze_(self) -> None:
+        """Let nothing train the gate, from now on and after every load."""
+        self.frozen = True
+        self.requires_grad_(False)
 
     def unfold_(self) -> None:
         """Forget the folded terms; the next forward computes them."""

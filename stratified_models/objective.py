@@ -66,7 +66,11 @@ def objective(
         ),
     }
     loss = parts["loss_ce"] + config.domain_loss * parts["loss_domain"]
-    if encoded.gate is not None:
+    if (
+        encoded.gate is not None
+        and encoded.gate.log_likelihood is not None
+        and config.control != "random_gate"
+    ):
         parts["loss_geometry"] = losses.geometry(
             log_likelihood=encoded.gate.log_likelihood,
             content=encoded.content,

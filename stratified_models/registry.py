@@ -7,21 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stratified_models.backbone import Family
+from stratified_models.backbones.bert import Bert
 from stratified_models.backbones.distilbert import DistilBert, bert_to_distilbert
+from stratified_models.backbones.gpt2 import Gpt2
+from stratified_models.backbones.roberta import Roberta
 from stratified_models.config import StratifiedConfig
 from stratified_models.errors import BackboneError
+from stratified_models.gate import StratumGate
 from stratified_models.hooks import Variant
 from stratified_models.variants.attention import StratifiedAttention
 from stratified_models.variants.layers import StratifiedLayers
+from stratified_models.variants.matched import Matched
 from stratified_models.variants.moe import StratifiedExperts
 from stratified_models.variants.none import Plain
 from stratified_models.variants.routing import StratifiedRouting
 
-__all__ = ["CONVERSIONS", "FAMILIES", "VARIANT_CLASSES", "family_of"]
+__all__ = [
+    "CONVERSIONS",
+    "FAMILIES",
+    "VARIANT_CLASSES",
+    "Conversion",
+    "added_parameters",
+    "family_of",
+    "gate_of",
+    "variant_of",
+]
 
 VARIANT_CLASSES: Mapping[str, Callable[[StratifiedConfig, Family], Variant]] = {
     "none": Plain,
@@ -31,11 +46,21 @@ VARIANT_CLASSES: Mapping[str, Callable[[StratifiedConfig, Family], Variant]] = {
     "moe": StratifiedExperts,
 }
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (DistilBert(),)}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        DistilBert(),
+        Bert(),
+        Roberta(),
+        Gpt2(),
+    )
+}
 
-# Checkpoints of another family that are the same function in a registered one.
-CONVERSIONS: Mapping[str, Callable[[PreTrainedModel], tuple[PreTrainedConfig, dict[str, Tensor]]]] = {
-    "bert": bert_to_distilbert,
+Conversion = Callable[[PreTrainedModel], tuple[PreTrainedConfig, dict[str, Tensor]]]
+
+# (family of the checkpoint, family wanted): where the first is the same function in the second.
+CONVERSIONS: Mapping[tuple[str, str], Conversion] = {
+    ("bert", "distilbert"): bert_to_distilbert,
 }
 
 
@@ -51,3 +76,30 @@ def family_of(config: PreTrainedConfig) -> Family:
             f"backbone family {config.model_type!r} has no adapter; choose a backbone of: {known}"
         )
     return FAMILIES[config.model_type]
+
+
+def variant_of(config: StratifiedConfig, family: Family) -> Variant:
+    """The use of strata that a configuration names; for the control `matched` an adapter without any."""
+    if config.control == "matched":
+        return Matched(config, family, parameters=added_parameters(config, family, config.matched_variant))
+    return VARIANT_CLASSES[config.variant](config, family)
+
+
+def gate_of(config: StratifiedConfig) -> StratumGate:
+    """A gate of the configured size."""
+    return StratumGate(
+        width=config.hidden_size,
+        coordinates=config.gate_dim,
+        ranks=config.ranks,
+        domains=len(config.domains),
+    )
+
+
+def added_parameters(config: StratifiedConfig, family: Family, variant: str) -> int:
+    """Parameters that `variant` adds to `none` here: its own, its gate's, less those it replaces."""
+    with torch.device("meta"):
+        made = VARIANT_CLASSES[variant](config, family)
+        modules = [made, gate_of(config)] if made.uses_strata else [made]
+    width, inner = config.hidden_size, family.ffn_width(config.backbone_config)
+    replaced = len(made.replaces_ffn) * (2 * width * inner + inner + width)
+    return sum(p.numel() for module in modules for p in module.parameters()) - replaced
