@@ -1,0 +1,255 @@
+"""Writes a bundle's model as an ONNX graph beside its weights, and proves that it computes the same.
+
+It needs torch, onnx and onnxscript; running the result needs none of them (see `onnx_model`). It knows no
+job, no data and no service: who has data hands in `measure`.
+
+What is unusual here:
+- The gate is folded: ONNX has no Cholesky, and inference then is two matrix products.
+- Batch and length are dynamic; parity is shown at many of both, with and without a given domain.
+- The int8 graph quantises the big constant matrices alone. Gate, domain head and every matrix with a side
+  below `SMALL` stay fp32: they decide between close scores and cost next to nothing.
+- Weights take 7 of the 8 bits: AVX2 adds products in 16 bits, which 8-bit weights overflow, and a file should
+  answer the same on every processor.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from stratified_models.attach import attach_export
+from stratified_models.bundle import PARITY_TEXTS, Bundle, load_model, read_bundle
+from stratified_models.errors import ExportError
+from stratified_models.manifest import Export
+from stratified_models.onnx_model import INPUTS, NAMES, OUTPUTS, STRATA_OUTPUTS, Arrays, OnnxModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stratified_models.base import StratifiedForSequenceClassification
+
+__all__ = ["OPSET", "TOLERANCE", "Measure", "OnnxExport", "export_onnx"]
+
+OPSET = 20  # opset 23's Attention does not take this mask in onnxruntime 1.32
+TOLERANCE = 1e-4
+SMALL = 16
+LENGTHS = (2, 3, 5, 8, 16, 31, 64, 128, 256, 512)
+SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
+KEPT_FP32 = ("model.gate", "model.domain_head")
+
+Measure = Callable[[Path, Path], Mapping[str, Any]]
+"""Given the fp32 and the int8 file, what the manifest shall say of the int8 one; raises to refuse it."""
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """One file that was written: where, what the manifest says of it, and its size in bytes."""
+
+    path: Path
+    export: Export
+    bytes: int
+
+
+def export_onnx(
+    directory: Path,
+    *,
+    quantize: Literal["int8"] | None = None,
+    texts: Sequence[str] = PARITY_TEXTS,
+    tolerance: float = TOLERANCE,
+    measure: Measure | None = None,
+) -> list[OnnxExport]:
+    """Write `model.onnx`, and with `quantize` `model.int8.onnx`, into the bundle in `directory`.
+
+    Args:
+        directory: a bundle; it stays one throughout, and keeps its old files if anything fails.
+        quantize: "int8" adds the quantised file.
+        texts: what parity is shown on, beside rows of every length up to the model's longest.
+        tolerance: largest distance of any fp32 output from the model's own.
+        measure: measures the int8 file before it enters the bundle.
+
+    Raises:
+        ExportError: a package is missing, or the graph does not compute what the model does.
+        BundleError: `directory` holds no intact bundle.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
+    bundle = read_bundle(directory)
+    model = load_model(bundle)
+    rows = _rows(bundle, texts)
+    written = []
+    with tempfile.TemporaryDirectory(dir=bundle.path, prefix=".exporting-") as aside:
+        files = {"fp32": Path(aside) / NAMES["fp32"]}
+        _write_graph(model, files["fp32"])
+        if quantize is not None:
+            files["int8"] = Path(aside) / NAMES["int8"]
+            _quantise(files["fp32"], files["int8"])
+        entries = {name: _compare(model, path, name, rows, tolerance) for name, path in files.items()}
+        if "int8" in files and measure is not None:
+            quality = dict(measure(files["fp32"], files["int8"]))
+            entries["int8"] = Export(**{**vars(entries["int8"]), "quality": quality})
+        for name, path in files.items():
+            bundle = attach_export(bundle, path, entries[name])
+            place = bundle.path / path.name
+            written.append(OnnxExport(place, entries[name], place.stat().st_size))
+    return written
+
+
+def _require(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    absent = [name for name in packages if find_spec(name) is None]
+    if absent:
+        raise ExportError(f"{absent[0]} is not installed, and exporting needs it; pip install {absent[0]}")
+
+
+def _rows(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids: of every text, and of one long text cut to each of `LENGTHS`."""
+    from stratified_models.tokenizer import load_tokenizer
+
+    longest = bundle.manifest.max_length
+    tokenizer = load_tokenizer(bundle.path, max_length=longest)
+    long = " ".join(PARITY_TEXTS) * (1 + longest // 64)
+    cuts = sorted({min(length, longest) for length in LENGTHS})
+    found = [tokenizer(text, truncation=True, max_length=longest)["input_ids"] for text in texts]
+    found += [tokenizer(long, truncation=True, max_length=cut)["input_ids"] for cut in cuts]
+    return [list(row) for row in found if row]
+
+
+def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None:
+    import torch
+
+    class Plain(torch.nn.Module):
+        """Tensors in, tensors out, by position."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, domain_id: Tensor) -> tuple[Tensor, ...]:
+            reply = self.model(input_ids=input_ids, attention_mask=attention_mask, domain_id=domain_id)
+            return tuple(reply[name] for name in names)
+
+    names = OUTPUTS if model.gate is None else (*OUTPUTS, *STRATA_OUTPUTS)
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_length)
+    ids = torch.full((3, 7), int(model.config.pad_token_id or 0))
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            Plain().eval(),
+            (ids, torch.ones_like(ids), torch.tensor([-1, 0, -1])),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=list(names),
+            dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch}),
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch.onnx.export returned nothing; install another version of torch")
+    _forget_origins(program.model)
+    program.save(str(path))
+
+
+def _forget_origins(graph_model: Any) -> None:
+    """Drop what the exporter notes of source files and lines: it is large, and names local folders."""
+    for node in graph_model.graph.all_nodes():
+        for key in [key for key in node.metadata_props if key != SCOPES]:
+            del node.metadata_props[key]
+    graph_model.metadata_props.clear()
+    graph_model.graph.metadata_props.clear()
+
+
+def _quantise(source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        quantize_dynamic(
+            str(source),
+            str(target),
+            op_types_to_quantize=["MatMul", "Gather"],
+            nodes_to_exclude=list(_stays_fp32(onnx.load(str(source)).graph)),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+
+
+def _stays_fp32(graph: Any) -> Iterator[str]:
+    """Names of the nodes that the int8 graph computes as before."""
+    sides = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        scopes = " ".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
+        constant = [sides[name] for name in node.input if name in sides]
+        if any(scope in scopes for scope in KEPT_FP32) or any(
+            min(dims, default=0) < SMALL for dims in constant
+        ):
+            yield node.name
+
+
+def _compare(
+    model: StratifiedForSequenceClassification,
+    path: Path,
+    precision: str,
+    rows: Sequence[list[int]],
+    tolerance: float,
+) -> Export:
+    """Each row alone, then all in padded batches of four, domains unknown and given in turn."""
+    runner = OnnxModel(path, pad=int(model.config.pad_token_id or 0), threads=1)
+    domains = [place % (len(model.config.domains) + 1) - 1 for place in range(len(rows))]
+    batches = [[place] for place in range(len(rows))]
+    batches += [list(range(start, min(start + 4, len(rows)))) for start in range(0, len(rows), 4)]
+    worst, logits, same = 0.0, 0.0, 0
+    for batch in batches:
+        part, given = [rows[place] for place in batch], [domains[place] for place in batch]
+        found, expected = runner.run(part, given), _reference(model, part, given, runner.outputs)
+        worst = max(worst, *(_distance(found[name], expected[name]) for name in runner.outputs))
+        logits = max(logits, _distance(found["logits"], expected["logits"]))
+        same += int((found["logits"].argmax(-1) == expected["logits"].argmax(-1)).sum())
+    if precision == "fp32" and not worst <= tolerance:
+        raise ExportError(
+            f"{path.name} is {worst:.2g} away from the model, above {tolerance:.2g}; "
+            "export with another version of torch or onnxscript, and report it"
+        )
+    return Export("onnx", precision, logits, same / (2 * len(rows)), len(rows))
+
+
+def _reference(
+    model: StratifiedForSequenceClassification,
+    rows: Sequence[list[int]],
+    domains: list[int],
+    names: Sequence[str],
+) -> Arrays:
+    import torch
+
+    longest, pad = max(map(len, rows)), int(model.config.pad_token_id or 0)
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    with torch.inference_mode():
+        reply = model(input_ids=ids, attention_mask=mask, domain_id=torch.tensor(domains))
+    return {name: reply[name].numpy() for name in names}
+
+
+def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute difference; infinite where either is not a number."""
+    worst = float(np.abs(found - expected).max())
+    return worst if np.isfinite(worst) else float("inf")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that are not needed and on names of axes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
