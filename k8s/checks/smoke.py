@@ -186,7 +186,7 @@ def serve(engine: Engine, image: str, volume: Volume) -> list[str]:
     def healthy() -> bool:
         return inside("stratified-classify", "health", "--target", "127.0.0.1:50053", check=False) is not None
 
-    ready = wait_for("health", healthy, seconds=90)
+    ready = wait_for("health", healthy, seconds=180)
     reply = json.loads(inside("stratified-classify", "--json", "a good and happy day") or "")
     if reply.get("label") not in SENTENCES:
         raise CheckError(f"Classify answered without a label: {reply}")
