@@ -59,6 +59,7 @@ def _check(argv: Sequence[str]) -> int:
     directory: Path = parser.parse_args(argv).directory
 
     from serving.cpu import available_cores
+    from serving.engines.choice import Wishes
     from serving.loading import load
     from serving.store import survey
 
@@ -69,8 +70,7 @@ def _check(argv: Sequence[str]) -> int:
                 raise BadStore(found.error)
             loaded = load(
                 found.path,
-                device="cpu",
-                threads=available_cores(),
+                wishes=Wishes(device="cpu", threads=available_cores()),
                 clock=time.monotonic,
                 announce=lambda step: None,
             )

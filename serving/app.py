@@ -147,12 +147,13 @@ class App:
     def _open(self) -> tuple[Source, Store]:
         source = self._source
         if source is None:
-            from serving.loading import (
-                BundleSource,
-            )  # brings torch, which takes seconds: the ports answer before
+            # These bring torch, which takes seconds: the ports answer before.
+            from serving.engines.choice import Wishes
+            from serving.loading import BundleSource
 
             s = self._settings
-            source = BundleSource(s.models, s.model, s.device, self._threads, self._clock)
+            wishes = Wishes(s.engine, s.precision, s.device, self._threads)
+            source = BundleSource(s.models, s.model, wishes, self._clock)
         return source, source.open()
 
     def _load(self, source: Source, found: Found) -> Loaded:

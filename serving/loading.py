@@ -1,24 +1,29 @@
 """From a bundle on disk to a model that answers: verify, load, check parity, warm up, measure.
 
-It knows the bundle format through its owner, `stratified_models.bundle`, and the torch engine; no wire, no
-queue. Each step is announced before it begins, so that a slow start explains itself.
+It knows the bundle format through its owner, `stratified_models.bundle`, and no wire and no queue; which
+engine computes is decided in `serving.engines.choice`. Each step is announced before it begins, so that a
+slow start explains itself.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from serving.costs import CostModel
 from serving.encoding import Encoder, TokenizerEncoder
 from serving.engines.base import Engine
+from serving.engines.choice import Wishes, choose_engine
 from serving.errors import BadStore
 from serving.source import Announce, Found, Loaded, Store
 from serving.store import open_store
 from serving.types import Domain, EngineItem, ModelCard, ModelVersion
 from serving.warmup import best_batch_tokens, seed_costs
-from stratified_models.bundle import Bundle, check_parity, load_model, read_bundle
+from stratified_models.bundle import Bundle, read_bundle
 from stratified_models.errors import ModelError
 
 UNMEASURED = 1000.0  # tokens a second, until the warm-up has measured
@@ -27,12 +32,11 @@ PROBE = EngineItem(ids=(1, 1, 1, 1))
 
 @dataclass(frozen=True, slots=True)
 class BundleSource:
-    """The real source: bundles on disk, behind the torch engine."""
+    """The real source: bundles on disk."""
 
     root: Path
     model: str
-    device: str
-    threads: int
+    wishes: Wishes
     clock: Callable[[], float]
 
     def open(self) -> Store:
@@ -41,10 +45,10 @@ class BundleSource:
 
     def load(self, found: Found, announce: Announce) -> Loaded:
         """See `Source.load`."""
-        return load(found.path, device=self.device, threads=self.threads, clock=self.clock, announce=announce)
+        return load(found.path, wishes=self.wishes, clock=self.clock, announce=announce)
 
 
-def load(path: Path, *, device: str, threads: int, clock: Callable[[], float], announce: Announce) -> Loaded:
+def load(path: Path, *, wishes: Wishes, clock: Callable[[], float], announce: Announce) -> Loaded:
     """Blocking, for seconds; raises `BadStore` when the bundle is not what its manifest says, or does not
     run.
     """
@@ -54,7 +58,7 @@ def load(path: Path, *, device: str, threads: int, clock: Callable[[], float], a
         bundle = read_bundle(path, verify=True)
         announce("loading the model")
         encoder = _encoder(bundle)
-        engine = _engine(bundle, device=device, threads=threads, announce=announce)
+        engine = choose_engine(bundle, encoder, wishes, clock=clock, announce=announce)
     except (ModelError, OSError) as error:
         raise BadStore(f"{path}: {error}") from error
     announce("warming up")
@@ -95,27 +99,10 @@ def flat_numbers(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple
 
 
 def _encoder(bundle: Bundle) -> Encoder:
-    from stratified_models import load_tokenizer
-
-    tokenizer = load_tokenizer(bundle.path, max_length=bundle.manifest.max_length)
+    """From tokenizer.json, as transformers reads it too; which ids are special, the model's own list says."""
+    config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
     return TokenizerEncoder(
-        tokenizer.backend_tokenizer,
+        Tokenizer.from_file(str(bundle.path / "tokenizer.json")),
         max_tokens=bundle.manifest.max_length,
-        special_ids=tokenizer.all_special_ids,
+        special_ids=config.get("special_token_ids", ()),
     )
-
-
-def _engine(bundle: Bundle, *, device: str, threads: int, announce: Announce) -> Engine:
-    import torch
-
-    from serving.engines.torch import TorchEngine, choose_device
-    from stratified_models import load_tokenizer
-
-    torch.set_num_threads(threads)
-    model = load_model(bundle)
-    announce("checking parity")
-    check_parity(bundle, model, load_tokenizer(bundle.path, max_length=bundle.manifest.max_length))
-    try:
-        return TorchEngine(model, device=choose_device(device))
-    except RuntimeError as error:
-        raise BadStore(f"device {device!r} cannot be used ({error}); set --device cpu or auto") from None

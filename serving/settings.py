@@ -42,6 +42,12 @@ class Settings(BaseModel):
     metrics_port: int = Field(9464, ge=0, le=65535, description="HTTP port of /metrics")
     threads: int = Field(0, ge=0, description="threads of the engine; 0: the cores that the container grants")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
+    engine: Literal["auto", "torch", "onnx"] = Field(
+        "auto", description="what computes; auto: the faster of those that can, measured at the start"
+    )
+    precision: Literal["fp32", "int8"] = Field(
+        "fp32", description="int8: the quantised ONNX file, whose loss of accuracy its manifest states"
+    )
     batch_tokens: int = Field(
         0, ge=0, description="most tokens of a batch, with padding; 0: measured at warm-up"
     )
