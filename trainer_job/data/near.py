@@ -76,6 +76,6 @@ def _sketches(part: Prepared) -> Iterator[tuple[int, Any]]:
             if len(folded) >= MIN_CHARACTERS:
                 sketch = blank.copy()
                 shingles = hashes[borders[place] : borders[place + 1]] >> np.uint64(32)
-                sketch.update_batch(np.unique(shingles).tolist())
+                sketch.update_batch(shingles.tolist())
                 yield start + place, sketch
         start += len(folds)
