@@ -120,7 +120,12 @@ def write_unit_bundle(
 
 
 def refresh_variant(layout: Layout, record: Mapping[str, Any], *, config_digest: str) -> None:
-    """Make the variant's folder the bundle of its best seed by validation, `record`'s unit included."""
+    """Make the variant's folder the bundle of its best seed by validation, `record`'s unit included.
+
+    A control gets none: its bundle stays with its unit, where no service looks.
+    """
+    if record["control"] is not None:
+        return
     others = [
         item
         for item in finished_records(layout, config_digest=config_digest)

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 SPLITS = ("train", "validation", "test")
 VARIANTS = ("none", "attention", "routing", "layers", "moe")
+CONTROLS = ("shuffled", "random_gate", "lexical", "domain_only")  # of every variant but none
+ARMS = (*VARIANTS, "none:matched", *(f"{name}:{how}" for name in VARIANTS[1:] for how in CONTROLS))
 
 
 class Settings(BaseModel):
@@ -180,6 +182,8 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The backbone (`hub id`, local folder, or `package:NAME`) and the stratified geometry upon it.
 
+    `matched_variant` is the variant whose added parameters the control `none:matched` equals.
+
     `family: null` runs a checkpoint as what it is; `distilbert` also takes a BERT checkpoint and converts it.
     `pooling` matters for gpt2 alone: the mean over content tokens (null), or the last token.
     """
@@ -192,6 +196,7 @@ class ModelConfig(Settings):
     strata: int = Field(8, ge=2, le=64)
     gate_dim: int = Field(64, ge=4)
     experts: int = Field(4, ge=2)
+    matched_variant: Literal["attention", "routing", "layers", "moe"] = "routing"
     domain_bias: bool = True
     domain_dropout: float = Field(0.5, ge=0, le=1)
     dropout: float | None = Field(None, ge=0, lt=1)
@@ -259,9 +264,12 @@ class RunConfig(Settings):
     @field_validator("variants")
     @classmethod
     def _variants_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in value if name not in VARIANTS]
+        unknown = [name for name in value if name not in ARMS]
         if unknown or not value or len(set(value)) < len(value):
-            msg = f"variants {list(value)} must be distinct and among {list(VARIANTS)}; correct or remove {unknown or 'the repeats'}"
+            msg = (
+                f"variants {list(value)} must be distinct and among {list(VARIANTS)}, none:matched, or VARIANT:CONTROL "
+                f"with a control of {list(CONTROLS)}; correct or remove {unknown or 'the repeats'}"
+            )
             raise ValueError(msg)
         return value
 

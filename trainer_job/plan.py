@@ -63,7 +63,7 @@ def make_plan(config: RunConfig, devices: Devices) -> Plan:
         tokens = steps * training.batch_size * min(MEAN_TOKENS, config.model.max_length)
         speed = GPU_FLOPS if devices.kind == "cuda" else CORE_FLOPS * available_cores() / devices.processes
         per_unit = 6 * 12 * blocks * width * width * tokens / (speed * devices.processes)
-        seconds = sum(per_unit * GROWTH[unit.variant] for unit, done in units if not done)
+        seconds = sum(per_unit * GROWTH[unit.base] for unit, done in units if not done)
     checkpoints = 12 * parameters * (training.save_total_limit + 1)  # weights and two moments, fp32
     return Plan(
         units=units,

@@ -22,7 +22,7 @@ DPI = 110
 
 def colour(variant: str) -> str:
     """The variant's colour in every plot; chosen to be told apart by colour-blind readers."""
-    return COLOURS.get(variant, "#999999")
+    return COLOURS.get(variant.partition(":")[0], "#999999")
 
 
 def quality(record: Record, axes: Any) -> None:

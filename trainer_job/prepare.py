@@ -17,7 +17,7 @@ from trainer_job.data import Collator, Corpus, load_corpus, tokenize
 from trainer_job.errors import ResultsMismatch, WeightsError
 from trainer_job.files import read_json, write_json
 from trainer_job.ranks import barrier
-from trainer_job.units import Layout, config_hash, finished_records
+from trainer_job.units import Layout, config_hash, control_of, finished_records
 
 CALIBRATION_ROWS = 60  # a domain: about ten thousand content tokens in all
 
@@ -47,14 +47,19 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 
 def load_model(config: RunConfig, corpus: Corpus, *, variant: str, seed: int) -> tuple[Any, Any]:
-    """(model, LoadReport): pristine backbone plus new modules drawn from `seed`. Raises WeightsError."""
+    """(model, LoadReport): pristine backbone plus new modules drawn from `seed`. Raises WeightsError.
+
+    `variant` is a sweep's name of one, which may end in a control.
+    """
     import stratified_models as sm
 
     settings = config.model
     try:
         return sm.load_pretrained(
             sm.resolve_backbone(settings.backbone),
-            variant=variant,
+            variant=variant.partition(":")[0],
+            control=control_of(variant),
+            matched_variant=settings.matched_variant,
             labels=corpus.labels,
             domains=corpus.domains,
             domain_labels=corpus.domain_labels,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer_job.config import RunConfig
+from trainer_job.config import ARMS, RunConfig
 from trainer_job.errors import ConfigError
 from trainer_job.files import read_json, write_json
 from trainer_job.results import now, write
@@ -16,8 +16,12 @@ from trainer_job.units import Layout, Unit, config_hash, finished_records
 
 
 def parse_unit(text: str) -> tuple[str, int | None]:
-    """`routing` or `routing:2`. Raises ConfigError for another form."""
+    """`routing` or `routing:2`. Raises ConfigError for another form, and for a control."""
     variant, separator, seed = text.partition(":")
+    if seed and not seed.isdigit() and f"{variant}:{seed.partition(':')[0]}" in ARMS:
+        raise ConfigError(
+            f"promote {text!r}: a control shows what strata do and is never served; name a variant"
+        )
     if not variant or (separator and not seed.isdigit()):
         raise ConfigError(f"promote {text!r}: not of the form VARIANT or VARIANT:SEED, as in routing:0")
     return variant, int(seed) if separator else None

@@ -69,7 +69,7 @@ def build_context(record: Record) -> dict[str, Any]:
 def _comparison_row(entry: Mapping[str, Any]) -> list[str]:
     low, high = entry["ci95"]
     return [
-        entry["a"],
+        f"{entry['a']} − {entry['b']}",
         entry["split"],
         f"{entry['delta']:+.3f}",
         f"{low:+.3f} … {high:+.3f}",

@@ -29,7 +29,7 @@ from trainer_job.evaluation import read_predictions
 from trainer_job.files import plain, read_json, write_json
 from trainer_job.launch import Devices, available_cores
 from trainer_job.selection import BASELINE, Predictions, best_seed, compare, select, standard_error, verdict
-from trainer_job.units import Layout, config_hash, finished_records, planned_units, read_status
+from trainer_job.units import Layout, config_hash, control_of, finished_records, planned_units, read_status
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "schemas" / "results.schema.json"
@@ -174,8 +174,8 @@ def unit_entries(
             continue
         status = read_status(layout.unit(unit))
         state = "pending" if status["state"] == "complete" else status["state"]
-        entry = {"variant": unit.variant, "control": None, "seed": unit.seed, "status": state}
-        entries.append({**entry, "error": status.get("error"), "path": f"{unit.variant}/seed-{unit.seed}"})
+        entry = {"variant": unit.variant, "control": unit.control, "seed": unit.seed, "status": state}
+        entries.append({**entry, "error": status.get("error"), "path": unit.path})
     entries += [{name: record.get(name) for name in _UNIT_KEYS} for record in done.values()]
     return entries
 
@@ -229,7 +229,7 @@ def summarise(
             "tokens_per_second": spread([record["throughput"]["tokens_per_second"] for record in items])[
                 "mean"
             ],
-            "path": name,
+            "path": name if control_of(name) is None else f"{best_seed(items)['path']}/bundle",
         }
         entries[name] = entry
     return entries

@@ -37,41 +37,64 @@ def standard_error(predicted: np.ndarray, labels: np.ndarray, *, samples: int) -
     return float((high - low) / 3.92)
 
 
+def is_control(name: str) -> bool:
+    """Whether a sweep's name of a variant names a control, as `moe:shuffled` does."""
+    return ":" in name
+
+
 def compare(split: str, predictions: Predictions, *, samples: int) -> list[dict[str, Any]]:
-    """Each variant against `none` on one split: difference in macro-F1, 95 % interval, p, Holm-corrected p, McNemar."""
-    baseline = predictions.by_variant.get(BASELINE)
-    if baseline is None:
-        return []
+    """Differences in macro-F1 on one split, with 95 % interval, p, Holm-corrected p and McNemar.
+
+    Two families, each corrected by itself: every variant against `none`, by which selection goes; and what the
+    controls are for: each variant against its own controls and `none:matched`, and each control against `none`.
+    """
+    names = list(predictions.by_variant)
+    proper = [name for name in names if not is_control(name) and name != BASELINE]
+    controls = [name for name in names if is_control(name)]
+    against = [(a, b) for b in controls for a in proper if b.startswith((f"{a}:", f"{BASELINE}:"))]
+    families = [[(name, BASELINE) for name in proper], [*against, *((name, BASELINE) for name in controls)]]
     found = []
-    for name, predicted in predictions.by_variant.items():
-        if name == BASELINE:
-            continue
-        result = paired_bootstrap(predicted, baseline, predictions.labels, "macro_f1", samples=samples)
-        # McNemar needs one prediction a row: the first seed of both.
-        discordant = mcnemar(predicted[0], baseline[0], predictions.labels)
-        share = (discordant["only_a"] + discordant["only_b"]) / len(predictions.labels)
-        found.append(
-            {
-                "a": name,
-                "b": BASELINE,
-                "split": split,
-                "metric": "macro_f1",
-                "n": len(predictions.labels),
-                "seeds": len(predicted),
-                "delta": result["delta"],
-                "ci95": result["ci95"],
-                "se": (result["ci95"][1] - result["ci95"][0]) / 3.92,
-                "p": result["p"],
-                "p_corrected": None,
-                "mcnemar": discordant,
-                "detectable_accuracy_difference": minimum_detectable_difference(
-                    share, len(predictions.labels)
-                ),
-            }
-        )
-    for entry, corrected in zip(found, holm([entry["p"] for entry in found]), strict=True):
-        entry["p_corrected"] = corrected
+    for pairs in families:
+        family = [
+            _difference(split, predictions, a, b, samples=samples) for a, b in pairs if {a, b} <= set(names)
+        ]
+        for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
+            entry["p_corrected"] = corrected
+        found += family
     return found
+
+
+def _difference(split: str, predictions: Predictions, a: str, b: str, *, samples: int) -> dict[str, Any]:
+    """Of `a` over `b`; the corrected p is left to the family."""
+    one, other = predictions.by_variant[a], predictions.by_variant[b]
+    result = paired_bootstrap(one, other, predictions.labels, "macro_f1", samples=samples)
+    # McNemar needs one prediction a row: the first seed of both.
+    discordant = mcnemar(one[0], other[0], predictions.labels)
+    share = (discordant["only_a"] + discordant["only_b"]) / len(predictions.labels)
+    return {
+        "a": a,
+        "b": b,
+        "split": split,
+        "metric": "macro_f1",
+        "n": len(predictions.labels),
+        "seeds": len(one),
+        "delta": result["delta"],
+        "ci95": result["ci95"],
+        "se": (result["ci95"][1] - result["ci95"][0]) / 3.92,
+        "p": result["p"],
+        "p_corrected": None,
+        "mcnemar": discordant,
+        "detectable_accuracy_difference": minimum_detectable_difference(share, len(predictions.labels)),
+    }
+
+
+def _rivals(comparisons: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
+    """The variants proper against `none`."""
+    return [
+        entry
+        for entry in comparisons
+        if entry["split"] == split and entry["b"] == BASELINE and not is_control(entry["a"])
+    ]
 
 
 def best_seed(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -82,7 +105,8 @@ def best_seed(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def select(
     records: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """{variant, seed, path, rule, reason}: what to serve by RULE; None while nothing is finished."""
+    """{variant, seed, path, rule, reason}: what to serve by RULE; None while no variant proper is finished."""
+    records = [record for record in records if not is_control(record["variant"])]
     if not records:
         return None
     by_variant: dict[str, list[Mapping[str, Any]]] = {}
@@ -98,8 +122,8 @@ def select(
     else:
         better = [
             entry
-            for entry in comparisons
-            if entry["split"] == "validation" and entry["delta"] > 0 and entry["p_corrected"] < ALPHA
+            for entry in _rivals(comparisons, "validation")
+            if entry["delta"] > 0 and entry["p_corrected"] < ALPHA
         ]
         if better:
             entry = max(better, key=lambda item: item["delta"])
@@ -116,7 +140,7 @@ def select(
 
 
 def _why_none(means: Mapping[str, float], comparisons: Sequence[Mapping[str, Any]]) -> str:
-    rivals = [entry for entry in comparisons if entry["split"] == "validation"]
+    rivals = _rivals(comparisons, "validation")
     if not rivals:
         return "no variant was compared with `none`"
     best = max(rivals, key=lambda entry: entry["delta"])
@@ -136,7 +160,7 @@ def verdict(
     if selected is None:
         return "Nothing is finished yet."
     sentences = [f"Served: {selected['variant']} (seed {selected['seed']}): {selected['reason']}."]
-    test = [entry for entry in comparisons if entry["split"] == "test"]
+    test = _rivals(comparisons, "test")
     if test:
         within = [entry for entry in test if entry["delta"] >= -2 * entry["se"]]
         parts = ", ".join(f"{entry['a']} {entry['delta']:+.3f} ± {entry['se']:.3f}" for entry in test)
@@ -146,8 +170,21 @@ def verdict(
             f"{test[0]['n']} rows and {test[0]['seeds']} seed(s), differences in accuracy below about "
             f"{100 * max(entry['detectable_accuracy_difference'] for entry in test):.1f} points cannot be told from chance."
         )
-    sentences += _against_tfidf(variants, baselines)
+    sentences += _against_controls(comparisons) + _against_tfidf(variants, baselines)
     return " ".join(sentences)
+
+
+def _against_controls(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What may be said about strata: a variant uses them only if it beats its controls on test."""
+    pairs = [entry for entry in comparisons if entry["split"] == "test" and is_control(entry["b"])]
+    sentences = []
+    for name in dict.fromkeys(entry["a"] for entry in pairs):
+        own = [entry for entry in pairs if entry["a"] == name]
+        lost = [entry["b"] for entry in own if not (entry["delta"] > 0 and entry["p_corrected"] < ALPHA)]
+        parts = ", ".join(f"{entry['b']} {entry['delta']:+.3f} ± {entry['se']:.3f}" for entry in own)
+        outcome = f"it does not beat {' and '.join(lost)}" if lost else "it beats them all"
+        sentences.append(f"{name} against its controls: {parts}; {outcome} (corrected p < {ALPHA}).")
+    return sentences
 
 
 def _against_tfidf(variants: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,11 @@ def comparison(record: Record) -> tuple[list[str], list[list[str]]]:
         "tokens/s",
     ]
     chosen = (record["selected"] or {}).get("variant")
-    against = {entry["a"]: entry for entry in record["comparisons"] if entry["split"] == "test"}
+    against = {
+        entry["a"]: entry
+        for entry in record["comparisons"]
+        if entry["split"] == "test" and entry["b"] == "none"
+    }
     rows = []
     for name, entry in record["variants"].items():
         test = entry["test"]

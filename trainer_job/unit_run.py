@@ -17,6 +17,7 @@ import structlog
 import torch
 import torch.distributed as dist
 from transformers import TrainerState, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from trainer_job.bundling import refresh_variant, write_unit_bundle
 from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
@@ -75,6 +76,7 @@ def run_unit(run: UnitRun) -> None:
     log = structlog.get_logger("unit").bind(unit=run.unit.name)
     began = time.perf_counter()
     run.status("running")
+    disable_progress_bar()  # of writing weights; training has its own
     set_seed(run.unit.seed)
     model, report = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
     if run.rank == 0:
@@ -300,10 +302,10 @@ def _describe(
         "config_hash": config_hash(run.config),
         "fingerprint": run.prepared.corpus.fingerprint,
         "variant": run.unit.variant,
-        "control": None,
+        "control": run.unit.control,
         "seed": run.unit.seed,
         "status": "complete",
-        "path": f"{run.unit.variant}/seed-{run.unit.seed}",
+        "path": run.unit.path,
         "steps": state.global_step,
         "planned_steps": state.max_steps,
         "epochs": state.epoch,

@@ -54,9 +54,19 @@ def differing_keys(recorded: dict[str, Any], config: RunConfig) -> list[str]:
     return names
 
 
+def control_of(variant: str) -> str | None:
+    """The control in a sweep's name of a variant; None for a variant proper."""
+    return variant.partition(":")[2] or None
+
+
+def folder_name(variant: str) -> str:
+    """A sweep's name of a variant as the name of a folder."""
+    return variant.replace(":", "+")
+
+
 @dataclass(frozen=True)
 class Unit:
-    """One training run of the sweep."""
+    """One training run of the sweep; `variant` may name a control, as in `moe:shuffled`."""
 
     variant: str
     seed: int
@@ -65,6 +75,21 @@ class Unit:
     def name(self) -> str:
         """`variant:seed`, as people type it."""
         return f"{self.variant}:{self.seed}"
+
+    @property
+    def base(self) -> str:
+        """The variant proper: `moe` of `moe:shuffled`."""
+        return self.variant.partition(":")[0]
+
+    @property
+    def control(self) -> str | None:
+        """The control: `shuffled` of `moe:shuffled`; None for a variant proper."""
+        return control_of(self.variant)
+
+    @property
+    def path(self) -> str:
+        """Its folder relative to the results: `moe+shuffled/seed-0`, for a colon is no character of a file name."""
+        return f"{folder_name(self.variant)}/seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -91,15 +116,15 @@ class Layout:
 
     def variant(self, name: str) -> Path:
         """The folder that becomes the bundle of the variant's best seed."""
-        return self.results / name
+        return self.results / folder_name(name)
 
     def unit(self, unit: Unit) -> Path:
         """The folder of one unit: status.json, unit.json, predictions.parquet, checkpoint-*/, bundle/."""
-        return self.results / unit.variant / f"seed-{unit.seed}"
+        return self.results / unit.path
 
     def unit_logs(self, unit: Unit) -> Path:
         """TensorBoard events and JSON lines of one unit."""
-        return self.logs / unit.variant / f"seed-{unit.seed}"
+        return self.logs / unit.path
 
 
 def planned_units(config: RunConfig) -> list[Unit]:
