@@ -130,4 +130,6 @@ def worker_environment(devices: Devices, config: RunConfig, environ: Mapping[str
 
 def available_cores() -> int:
     """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -57,6 +58,7 @@ class Sweep:
     environ: Mapping[str, str]
     record: Recorder
     stop: StopRequest
+    command: Callable[[Devices, Path], list[str]] = worker_command
     ledger: Ledger = field(default_factory=Ledger)
     failed: set[Unit] = field(default_factory=set)
 
@@ -138,7 +140,7 @@ class Sweep:
         )
         self.log.info("starting", units=[unit.name for unit in units], devices=self.devices.describe())
         code = run_worker(
-            worker_command(self.devices, config_file),
+            self.command(self.devices, config_file),
             environment=worker_environment(self.devices, self.config, self.environ),
             lock=handle,
             stop=self.stop,
