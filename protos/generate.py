@@ -84,8 +84,10 @@ def buf(subcommand: str, against: Path | None = None) -> int:
         return 2
     with tempfile.TemporaryDirectory() as new, tempfile.TemporaryDirectory() as old:
         buf_workspace(HERE, Path(new))
-        command = [program, subcommand, new, "--path", f"{new}/stratified"]
-        if against is not None:
+        command = [program, subcommand, new]
+        if against is None:
+            command += ["--path", f"{new}/stratified"]  # what is Google's is not ours to lint
+        else:
             buf_workspace(against.resolve(), Path(old))
             command += ["--against", old]
         return subprocess.run(command, check=False).returncode

@@ -56,6 +56,7 @@ def load(path: Path, *, wishes: Wishes, clock: Callable[[], float], announce: An
     try:
         announce("verifying the files")
         bundle = read_bundle(path, verify=True)
+        _refuse_unknown_score(bundle)
         announce("loading the model")
         encoder = _encoder(bundle)
         engine = choose_engine(bundle, encoder, wishes, clock=clock, announce=announce)
@@ -96,6 +97,15 @@ def flat_numbers(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple
             yield from flat_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{key}", float(value)
+
+
+def _refuse_unknown_score(bundle: Bundle) -> None:
+    """Engines give the energy; a threshold for another score would be compared with the wrong thing."""
+    score = bundle.manifest.out_of_domain.score
+    if score != "energy":
+        raise BadStore(
+            f"{bundle.path}: out-of-domain score {score!r} is not 'energy'; serve with a newer release"
+        )
 
 
 def _encoder(bundle: Bundle) -> Encoder:

@@ -21,7 +21,9 @@ class MetricsServer:
         except OSError as error:
             raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}; set --metrics-port") from None
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
+        )
 
     @property
     def port(self) -> int:

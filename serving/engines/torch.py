@@ -16,10 +16,11 @@ from stratified_models.base import StratifiedForSequenceClassification
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the first GPU where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    """ "auto" is the first GPU where there is one, else the CPU; `RuntimeError` where there is no GPU."""
+    gpu = torch.cuda.is_available()
+    if name == "cuda" and not gpu:
+        raise RuntimeError("no GPU is visible to torch")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and gpu) else "cpu")
 
 
 class TorchEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,14 @@ from prometheus_client import CollectorRegistry
 from protos.stratified.v1 import model_pb2_grpc, sentiment_pb2_grpc
 from serving.app import App, Ports
 from serving.engines.fake import FakeEngine, FakeSource
+from serving.logs import configure
 from serving.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> None:
+    """Logs go nowhere; a test that wants them captures them."""
+    configure(level="DEBUG", fmt="json", stream=io.StringIO())
 
 
 def settings(**values: Any) -> Settings:
@@ -67,13 +75,13 @@ async def start() -> AsyncIterator[Start]:
     """`await start(source, **settings)` gives a running server; all are stopped at the end."""
     started: list[Running] = []
 
-    async def begin(source: FakeSource | None = None, *, load: bool = True, **values: Any) -> Running:
+    async def begin(source: FakeSource | None = None, *, loaded: bool = True, **values: Any) -> Running:
         chosen = source or FakeSource("none", "routing")
         app = App(settings(**values), registry=CollectorRegistry(), source=chosen)
         ports = await app.listen()
         running = Running(app, ports, chosen, grpc.aio.insecure_channel(f"127.0.0.1:{ports.service}"))
         started.append(running)
-        if load:
+        if loaded:
             await app.load_models()
         return running
 
