@@ -1,6 +1,6 @@
 """Significance: is one model better than another on the same rows, or only luckier? Pure numpy and scipy.
 
-It does not know which models are compared. Legend: `S` seeds, `n` rows, `R` resamples, `C` classes.
+It does not know which models are compared. Legend: `S` seeds, `n` rows, `R` resamples, `K` patterns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Metric = Literal["accuracy", "macro_f1"]
 
-CHUNK = 4_000_000  # resampled row counts held at a time
+CHUNK = 1_000_000  # resampled counts held at a time
+ROUNDING = 1e-12  # a difference below is a tie
 
 
 def paired_bootstrap(
@@ -34,6 +35,9 @@ def paired_bootstrap(
     p-value is two-sided, 2·min(P(delta* ≤ 0), P(delta* ≥ 0)) with one added to both counts (Davison &
     Hinkley 1997, §4.2), so it is never 0.
 
+    Rows on which all runs say the same are exchangeable, so the resampling draws how often each such pattern
+    comes (a multinomial) instead of single rows: the same distribution at a fraction of the work.
+
     Args:
         a: predicted classes (n,) or (S, n).
         b: predicted classes (n,) or (S', n) of the same rows.
@@ -51,14 +55,15 @@ def paired_bootstrap(
     gold = np.asarray(labels, dtype=np.int64)
     first, second = _runs(a, gold), _runs(b, gold)
     rng = np.random.default_rng(seed)
-    once = np.ones((1, len(gold)))
+    patterns, counts = np.unique(np.vstack([gold, first, second]), axis=1, return_counts=True)
+    gold, first, second = patterns[0], patterns[1 : 1 + len(first)], patterns[1 + len(first) :]
+    once = counts[None, :].astype(np.float64)
     delta = float(_scores(first, gold, once, metric).mean() - _scores(second, gold, once, metric).mean())
-    deltas = np.concatenate(
-        [
-            _resampled(first, second, gold, weights, metric, rng)
-            for weights in _weights(len(gold), samples, rng)
-        ]
-    )
+    parts = [
+        _resampled(first, second, gold, weights, metric, rng) for weights in _weights(counts, samples, rng)
+    ]
+    deltas = np.concatenate(parts)
+    deltas[np.abs(deltas) < ROUNDING] = 0.0
     low, high = np.quantile(deltas, [0.025, 0.975])
     tail = min(int((deltas <= 0).sum()), int((deltas >= 0).sum()))
     p = min(1.0, 2.0 * (tail + 1) / (samples + 1))
@@ -126,14 +131,12 @@ def _runs(predicted: npt.ArrayLike, gold: Ints) -> Ints:
     return runs
 
 
-def _weights(rows: int, samples: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """How often each row is drawn, (chunk, n) at a time."""
-    chunk = max(1, CHUNK // rows)
+def _weights(counts: Ints, samples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """How often each of K patterns is drawn among Σ counts rows, (chunk, K) at a time."""
+    rows, chunk = int(counts.sum()), max(1, CHUNK // len(counts))
     for start in range(0, samples, chunk):
         size = min(chunk, samples - start)
-        drawn = rng.integers(0, rows, size=(size, rows), dtype=np.int64)
-        drawn += np.arange(size)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
+        yield rng.multinomial(rows, counts / rows, size=size).astype(np.float64)
 
 
 def _resampled(

@@ -85,7 +85,7 @@ def test_seeds_widen_the_interval() -> None:
 def test_unequal_numbers_of_seeds_and_small_chunks_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, gold = pair(100)
     whole = paired_bootstrap(np.stack([first, second, first]), second, gold, "accuracy", samples=300, seed=5)
-    monkeypatch.setattr("trainer_job.significance.CHUNK", 1000)
+    monkeypatch.setattr("trainer_job.significance.CHUNK", 100)
     parts = paired_bootstrap(np.stack([first, second, first]), second, gold, "accuracy", samples=300, seed=5)
     assert parts["delta"] == whole["delta"]
     assert parts["ci95"] == pytest.approx(whole["ci95"], abs=0.03)
