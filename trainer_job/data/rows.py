@@ -30,7 +30,7 @@ BATCH = 4096
 
 @dataclass(frozen=True)
 class Prepared:
-    """One split of one domain: the texts on disk, and what is decided over in memory (17 bytes a row)."""
+    """One split of one domain: the texts on disk, and what is decided over in memory."""
 
     texts: Any  # datasets.Dataset with the column text
     rows: Ints  # (n,) positions in `texts`

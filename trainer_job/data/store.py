@@ -7,7 +7,6 @@ no harm.
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -79,7 +78,7 @@ def build_folder(folder: Path, build: Callable[[Path], None], *, replace: bool =
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
         try:
-            os.rename(aside, folder)  # noqa: PTH104 - fails on a non-empty target, which is what we ask
+            aside.rename(folder)  # fails on a folder with content, which is what we ask
         except OSError:
             if not folder.is_dir():
                 raise
