@@ -33,6 +33,7 @@ from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
 from stratified_models.objective import Encoded, content_mean, objective
 from stratified_models.outputs import StratifiedOutput
 from stratified_models.registry import family_of, gate_of, variant_of
+from stratified_models.tokens import never_empty, token_masks
 
 __all__ = ["StratifiedForSequenceClassification"]
 
@@ -138,10 +139,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
 
         `every_token` False allows the last block to compute only what pooling reads: S = 1.
         """
-        if input_ids is not None and input_ids.shape[1] == 0:
-            # No word and no frame (GPT-2): one position of padding stands for the text.
-            input_ids = torch.zeros(input_ids.shape[0], 1, dtype=torch.long, device=input_ids.device)
-            attention_mask = torch.zeros_like(input_ids)
+        input_ids, attention_mask = never_empty(input_ids, attention_mask)
         hidden = self.family.embed(self.backbone, input_ids, inputs_embeds)  # (B, T, D)
         valid, content = self._token_masks(input_ids, attention_mask, hidden)
         mask = self.family.mask(valid)
@@ -157,6 +155,12 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         hidden, traces = self._run_upper(hidden, mask, strata, every_token)
         return Encoded(hidden, domain, gate, traces, content, valid)
 
+    def _token_masks(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Valid and content tokens, each (B, T) bool."""
+        return token_masks(input_ids, attention_mask, hidden, special=self.config.special_token_ids)
+
     def _read_strata(
         self, hidden: Tensor, pooled: Tensor, content: Tensor, domains: Tensor, input_ids: Tensor | None
     ) -> GateReading | None:
@@ -170,20 +174,6 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             return None
         reading: GateReading = self.gate(hidden, pooled, content, domains)
         return controls.shuffled(reading, content) if control == "shuffled" else reading
-
-    def _token_masks(
-        self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Valid and content tokens, each (B, T) bool."""
-        if attention_mask is None:
-            valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        else:
-            valid = attention_mask.bool()
-        content = valid
-        if input_ids is not None:
-            for special in self.config.special_token_ids:
-                content = content & (input_ids != special)
-        return valid, content
 
     def _run_upper(
         self, hidden: Tensor, mask: Tensor, strata: Strata, every_token: bool
