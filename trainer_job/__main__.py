@@ -74,8 +74,35 @@ def build_parser() -> argparse.ArgumentParser:
     promote = commands.add_parser("promote", parents=[shared], help="decide yourself what is served")
     promote.add_argument("unit", metavar="VARIANT[:SEED]")
     promote.add_argument("--reason", required=True, help="why; it is recorded")
+    _add_export(commands)
     commands.add_parser("schema", help="print the JSON Schema of results.json")
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="write a bundle in another format, for serving without torch")
+    export.add_argument("directory", type=Path, metavar="DIR", help="a bundle, such as results/…/routing")
+    export.add_argument("--format", choices=["onnx"], default="onnx", help="default: onnx")
+    export.add_argument(
+        "--quantize", choices=["int8"], help="also write this precision, and measure its loss"
+    )
+    export.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=".jsonl, .csv or .tsv with text, label and domain to measure on",
+    )
+    export.add_argument(
+        "--config", metavar="FILE|NAME", help="measure on this configuration's validation split"
+    )
+    export.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    export.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="accuracy that int8 may lose in any domain, in points of 100; more is refused (default: 0.5)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,6 +136,8 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
 
         print(json.dumps(load_schema(), indent=1, ensure_ascii=False))
         return 0
+    if options.command == "export":
+        return export(options)
     config = load_config(options.config, settings=options.settings, environ=os.environ)
     if options.command == "promote":
         return promote(config, options)
@@ -137,6 +166,21 @@ def promote(config: RunConfig, options: argparse.Namespace) -> int:
     write_report(record, Layout.of(config).results)
     selected = record["selected"]
     print(f"serving {selected['variant']}:{selected['seed']} from now on: {selected['reason']}")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.export import export_bundle, find_rows, print_exports
+
+    config = None
+    if options.config is not None:
+        config = load_config(options.config, settings=options.settings, environ=os.environ)
+    rows = find_rows(options.directory, data=options.data, config=config, needed=options.quantize is not None)
+    written = export_bundle(
+        options.directory, quantize=options.quantize, rows=rows, max_loss=options.max_loss
+    )
+    print_exports(written, sys.stdout)
     return 0
 
 

@@ -8,6 +8,7 @@
     ├── TrainingFailed (42)        training cannot succeed: the same failure came back after a retry
     ├── PartialFailure (70)        some units failed for good, the others are complete
     ├── Preempted (75)             asked to stop; checkpoints are saved, the next run goes on
+    ├── ExportRefused (1)          an exported file differs from the model, or loses more than allowed
     └── Locked (1)                 another job works in the results folder
 
 It does not know who raises or prints them. Messages give the value, the rule and the cure, in one line.
@@ -60,6 +61,12 @@ class Preempted(JobError):
     """The job was asked to stop; what was running is saved as a checkpoint."""
 
     exit_code = 75
+
+
+class ExportRefused(JobError):
+    """An exported file does not compute what the model does, or is less accurate than the bound allows."""
+
+    exit_code = 1
 
 
 class Locked(JobError):
