@@ -46,20 +46,18 @@ def _gate_cost(config: StratifiedConfig, length: int) -> float:
 
 def _block_cost(config: StratifiedConfig, length: int, inner: int, dense: bool) -> float:
     """Operations that the variant adds over all its blocks."""
-    width, strata, heads = (
-        config.hidden_size,
-        config.num_strata,
-        int(config.backbone_config.num_attention_heads),
-    )
+    width, strata = config.hidden_size, config.num_strata
+    heads = int(config.backbone_config.num_attention_heads)
     changed = len(config.stratified_blocks)
     if config.variant == "attention":
         columns = sum(max(1, rank // 2) for rank in config.ranks)
-        scores = 2 * heads * strata * (1 + strata) + 2 * length * heads * strata
+        # Queries, keys and, for the fused kernels, values are longer by K.
+        scores = 2 * heads * strata * (1 + strata) + 2 * 2 * length * heads * strata
         return changed * (scores + 2 * columns * (strata + 2 * width))
     if config.variant == "routing":
         return changed * 2 * 2 * width * sum(max(16, 2 * rank) for rank in config.ranks)
     if config.variant == "layers":
-        return changed * 2 * 2 * strata * (2 * width + 1) / 2 * 2 + 2 * strata * changed
+        return changed * (2 * 2 * strata * (2 * width + 1) + 2 * strata)
     answering = config.num_experts if dense else ANSWERING
     router = 2 * config.num_experts * (width + strata)
     return len(config.stratified_blocks[1::2]) * ((answering - 1) * 4 * width * inner + router)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
@@ -177,7 +178,7 @@ def _read_encoder(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise BackboneError(
             f"the weights of {source!r} cannot be loaded: {first_line(error)}; check the files"
         ) from error

@@ -58,7 +58,7 @@ def read_config(source: str, revision: str | None) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
         return config
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         known = "a folder with config.json, package:NAME, or a hub id that can be reached"
         raise BackboneError(
             f"backbone {source!r} cannot be loaded: {first_line(error)}; give {known}"

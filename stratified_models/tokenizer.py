@@ -34,6 +34,9 @@ def load_tokenizer(
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BackboneError(f"the tokenizer of {folder} is no fast one; put a tokenizer.json there")
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+        # Where its file is missing, the library makes one up that knows special tokens alone.
+        raise BackboneError(f"the tokenizer of {folder} knows no words; put its tokenizer.json there")
     _settle_padding(tokenizer, encoder, folder)
     _check_fit(tokenizer, encoder, folder)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
