@@ -1,0 +1,101 @@
+"""Devices and processes: torchrun when there is more than one, never two GPUs for one process."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer_job.tiny import Tiny
+from trainer_job.errors import ConfigError
+from trainer_job.launch import (
+    Devices,
+    choose_devices,
+    split_batch,
+    visible_gpus,
+    worker_command,
+    worker_environment,
+)
+
+
+def fake_smi(folder: Path, text: str, code: int = 0) -> dict[str, str]:
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{text}'\nexit {code}\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{folder}:/bin:/usr/bin"}
+
+
+def test_gpus_are_counted_by_the_drivers_tool(tmp_path: Path) -> None:
+    assert visible_gpus(fake_smi(tmp_path, "0\\n1\\n")) == ("0", "1")
+    assert visible_gpus(fake_smi(tmp_path, "No devices were found\\n")) == ()
+    assert visible_gpus(fake_smi(tmp_path, "0\\n", code=9)) == ()
+    assert visible_gpus({"PATH": "/nowhere"}) == ()
+
+
+def test_a_given_choice_of_gpus_is_kept(tmp_path: Path) -> None:
+    environ = fake_smi(tmp_path, "0\\n1\\n2\\n")
+    assert visible_gpus({**environ, "CUDA_VISIBLE_DEVICES": "2, 0"}) == ("2", "0")
+    assert visible_gpus({**environ, "CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert visible_gpus({**environ, "CUDA_VISIBLE_DEVICES": "-1"}) == ()
+
+
+def test_auto_takes_every_gpu_that_shares_the_batch_evenly(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "hardware.device=auto")
+    assert choose_devices(config, ()) == Devices("cpu", 1)
+    assert choose_devices(config, ("0", "1")) == Devices("cuda", 2, ("0", "1"))
+    assert choose_devices(config, ("0", "1", "2")).processes == 2  # 16 rows do not divide by 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["hardware.device=cuda"], "no GPU is visible"),
+        (["hardware.processes=3"], "16 does not divide by 3 processes; set a multiple of 3"),
+        (["hardware.processes=2", "training.micro_batch_size=3"], "does not divide the 8 rows"),
+    ],
+)
+def test_what_cannot_work_is_refused(tiny: Tiny, tmp_path: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_devices(tiny.config(tmp_path, *settings), ())
+
+
+def test_more_processes_than_gpus_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "hardware.device=cuda", "hardware.processes=2")
+    with pytest.raises(ConfigError, match="set hardware.processes ≤ 1"):
+        choose_devices(config, ("0",))
+
+
+def test_the_global_batch_is_split_and_accumulated(tiny: Tiny, tmp_path: Path) -> None:
+    assert split_batch(tiny.config(tmp_path), 1) == (16, 1)
+    assert split_batch(tiny.config(tmp_path), 4) == (4, 1)
+    micro = tiny.config(tmp_path, "training.micro_batch_size=2")
+    assert split_batch(micro, 2) == (2, 4)
+    assert split_batch(tiny.config(tmp_path, "training.micro_batch_size=99"), 2) == (8, 1)
+
+
+def test_several_processes_always_go_through_torchrun() -> None:
+    one = worker_command(Devices("cpu", 1), Path("w.json"))
+    assert one == [sys.executable, "-m", "trainer_job.worker", "--config-file", "w.json"]
+    two = worker_command(Devices("cpu", 2), Path("w.json"))
+    assert two[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def test_workers_see_their_gpus_only_and_know_their_supervisor(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    child = worker_environment(Devices("cuda", 1, ("3",)), config, {"OMP_NUM_THREADS": "5", "HOME": "/x"})
+    assert child["CUDA_VISIBLE_DEVICES"] == "3"
+    assert child["STRATIFIED_SUPERVISOR_PID"] == str(os.getpid())
+    assert child["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "45"
+    assert (child["OMP_NUM_THREADS"], child["HOME"]) == ("5", "/x")
+    assert worker_environment(Devices("cpu", 1), config, {})["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_devices_are_described_in_words() -> None:
+    texts = [Devices(kind, count).describe() for kind in ("cpu", "cuda") for count in (1, 2)]
+    assert texts[0] == "CPU, one process"
+    assert "gloo" in texts[1]
+    assert texts[2].endswith("one process")
+    assert "DDP" in texts[3]

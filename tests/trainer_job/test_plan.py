@@ -1,0 +1,74 @@
+"""The plan: units, steps and sizes, from the configuration alone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer_job.conftest import Swept
+from tests.trainer_job.tiny import Tiny
+from trainer_job.launch import Devices
+from trainer_job.plan import backbone_size, duration, make_plan, print_plan
+
+CPU = Devices("cpu", 1)
+
+
+def shown(tiny: Tiny, place: Path, *settings: str) -> str:
+    config = tiny.config(place, *settings)
+    stream = io.StringIO()
+    print_plan(config, make_plan(config, CPU), stream)
+    return stream.getvalue()
+
+
+def test_steps_follow_from_the_sample(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "data.train_samples=100", "training.epochs=3")
+    plan = make_plan(config, CPU)
+    assert plan.steps == 18  # 6 whole batches of 16 rows, three times
+    assert plan.to_do == 5
+    assert plan.seconds is not None
+
+
+def test_all_rows_means_unknown_steps(tiny: Tiny, tmp_path: Path) -> None:
+    assert make_plan(tiny.config(tmp_path), CPU).steps is None
+    text = shown(tiny, tmp_path)
+    assert "unknown until the data are read" in text
+    assert "all training rows" in text
+
+
+def test_finished_units_are_shown_as_complete(swept: Swept) -> None:
+    plan = make_plan(swept.config, CPU)
+    assert plan.to_do == 0
+    stream = io.StringIO()
+    print_plan(swept.config, plan, stream)
+    assert stream.getvalue().count("complete") == 6
+
+
+def test_the_backbone_is_read_where_it_is_at_hand(tiny: Tiny) -> None:
+    assert backbone_size(str(tiny.root / "backbone"))[:2] == (16, 6)
+    assert backbone_size("distilbert-base-uncased") == (768, 6, 30522)
+    assert backbone_size("package:no_such_package_here")[0] == 768
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "about 1 s"), (300, "about 5 min"), (7200, "about 2.0 h"), (None, "unknown")]
+)
+def test_durations_are_rough(seconds: float | None, text: str) -> None:
+    assert duration(seconds).startswith(text)
+
+
+def test_planning_opens_neither_torch_nor_datasets(tiny: Tiny, tmp_path: Path) -> None:
+    code = (
+        "import sys; from trainer_job.__main__ import main; "
+        f"code = main(['plan', '--config', {str(tiny.yaml(tmp_path))!r}]); "
+        "heavy = {'torch', 'datasets', 'transformers', 'sklearn', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(code or (f'{heavy} imported' if heavy else 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "none:0" in done.stdout

@@ -1,0 +1,216 @@
+"""What the Trainer is told: row order, steps, optimizer groups, rows by id, and what it must not do in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stratified_models.testing import tiny_model
+from tests.trainer_job.tiny import Tiny
+from trainer_job.errors import JobError
+from trainer_job.training import (
+    GlobalBatches,
+    Meter,
+    UnitTrainer,
+    build_arguments,
+    check_rows,
+    freeze_lower,
+    planned_steps,
+    strict_load,
+)
+
+LENGTHS = [int(value) for value in np.random.default_rng(0).integers(3, 60, size=107)]
+
+
+def test_an_epoch_is_whole_global_batches_of_distinct_rows() -> None:
+    batches = GlobalBatches(LENGTHS, batch_size=16, seed=3)
+    rows = list(batches)
+    assert len(rows) == len(batches) == 96
+    assert batches.steps == 6
+    assert len(set(rows)) == 96
+
+
+def test_epochs_differ_and_a_seed_repeats() -> None:
+    batches = GlobalBatches(LENGTHS, batch_size=16, seed=3)
+    first = list(batches)
+    batches.set_epoch(1)
+    second = list(batches)
+    assert first != second
+    again = GlobalBatches(LENGTHS, batch_size=16, seed=3)
+    assert list(again) == first
+    again.set_epoch(1)
+    assert list(again) == second
+    assert list(GlobalBatches(LENGTHS, batch_size=16, seed=4)) != first
+
+
+def test_ranks_share_the_global_batches_of_one_rank() -> None:
+    rows = list(GlobalBatches(LENGTHS, batch_size=16, seed=0))
+    one = [set(rows[at : at + 16]) for at in range(0, 96, 16)]
+    micro = [rows[at : at + 8] for at in range(0, 96, 8)]  # as accelerate deals them out
+    two = [set(micro[at]) | set(micro[at + 1]) for at in range(0, 12, 2)]
+    assert one == two
+
+
+def test_fewer_rows_than_a_batch_are_repeated() -> None:
+    batches = GlobalBatches([5, 6, 7], batch_size=8, seed=0)
+    assert batches.steps == 1
+    assert len(list(batches)) == 8
+    assert set(batches) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "total", "stops"),
+    [
+        (["training.epochs=3"], 30, {10, 20, 30}),
+        (["training.epochs=2.5"], 25, {10, 20, 25}),
+        (["training.epochs=0.01"], 1, {1}),
+        (["training.max_steps=12"], 12, {10, 12}),
+        (["training.epochs=2", "training.evaluations=1"], 20, {20}),
+        (["training.epochs=2", "training.evaluations=4"], 20, {5, 10, 15, 20}),
+        (["training.max_steps=2", "training.evaluations=9"], 2, {1, 2}),
+    ],
+)
+def test_steps_and_evaluations_are_planned(
+    tiny: Tiny, tmp_path: Path, settings: list[str], total: int, stops: set[int]
+) -> None:
+    assert planned_steps(tiny.config(tmp_path, *settings), steps_per_epoch=10) == (total, frozenset(stops))
+
+
+class Rows(list[dict[str, Any]]):
+    """A data set as the trainer wants it: rows by number, a column by name."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+@pytest.fixture
+def make(tiny: Tiny, tmp_path: Path) -> Callable[..., UnitTrainer]:
+    def build(variant: str = "none", *settings: str) -> UnitTrainer:
+        config = tiny.config(tmp_path, *settings)
+        model = tiny_model(tmp_path / "backbone", variant=variant)
+        freeze_lower(model, config.training.frozen_blocks)
+        rows = Rows(
+            {"input_ids": [2, 5, 6, 3], "length": 4, "labels": 0, "domain_id": 0, "row_id": n}
+            for n in range(40)
+        )
+        return UnitTrainer(
+            config=config,
+            model=model,
+            arguments=build_arguments(
+                config, folder=tmp_path / "unit", seed=0, processes=1, device="cpu", total_steps=4
+            ),
+            train_rows=rows,
+            validation_rows=rows,
+            collator=lambda batch: {},
+            compute_metrics=None,
+            watch=torch.zeros(()),
+            callbacks=[],
+        )
+
+    return build
+
+
+@pytest.mark.parametrize("variant", ["none", "moe"])
+def test_every_parameter_is_in_one_group_with_its_multiplier(
+    make: Callable[..., UnitTrainer], variant: str
+) -> None:
+    trainer = make(variant)
+    optimizer = trainer.create_optimizer()
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    rates: dict[str, tuple[float, float]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert names[id(parameter)] not in rates
+            rates[names[id(parameter)]] = (group["lr"], group["weight_decay"])
+    assert rates.keys() == set(names.values())
+    base = trainer.config.training.learning_rate
+    for kind, parts in trainer.model.parameter_multiplier_groups().items():
+        factor = {"backbone": 1, "new": 10, "geometry": 20}[kind]
+        for name in parts:
+            assert rates[name][0] == pytest.approx(base * factor), name
+            if kind == "geometry" or name.endswith("bias") or "norm" in name.lower():
+                assert rates[name][1] == 0, name
+
+
+def test_frozen_blocks_are_in_no_group(make: Callable[..., UnitTrainer]) -> None:
+    trainer = make("routing", "training.frozen_blocks=2")
+    optimizer = trainer.create_optimizer()
+    trained = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    frozen = [name for name, value in trainer.model.named_parameters() if not value.requires_grad]
+    assert trained + sum(trainer.model.get_parameter(name).numel() for name in frozen) == sum(
+        value.numel() for value in trainer.model.parameters()
+    )
+    assert any("embeddings" in name for name in frozen)
+    assert {name.split("layer.")[1][0] for name in frozen if "layer." in name} == {"0", "1"}
+
+
+def test_freezing_everything_is_refused(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    with pytest.raises(JobError, match="frozen_blocks=6: the backbone has 6 blocks"):
+        freeze_lower(model, 6)
+
+
+def test_groups_that_miss_a_parameter_are_refused(make: Callable[..., UnitTrainer]) -> None:
+    trainer = make()
+    groups = trainer.model.parameter_multiplier_groups()
+    lost = groups["backbone"].pop()
+    object.__setattr__(trainer.model, "parameter_multiplier_groups", lambda: groups)
+    with pytest.raises(JobError, match=lost.replace(".", r"\.")):
+        trainer.create_optimizer()
+
+
+def test_the_trainer_leaves_the_loss_alone_and_shows_nan(make: Callable[..., UnitTrainer]) -> None:
+    trainer = make()
+    assert trainer.model_accepts_loss_kwargs is False  # else the loss would grow with the number of processes
+    assert trainer.args.logging_nan_inf_filter is False
+    assert trainer.args.ddp_find_unused_parameters is False
+    assert trainer.args.ddp_broadcast_buffers is False
+    assert trainer.args.label_names == ["labels", "domain_id", "row_id"]
+
+
+def test_data_parallel_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="only DDP through torchrun"):
+        build_arguments(
+            tiny.config(tmp_path), folder=tmp_path, seed=0, processes=2, device="cpu", total_steps=1
+        )
+
+
+def test_precision_follows_the_configuration(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "hardware.precision=bf16")
+    arguments = build_arguments(config, folder=tmp_path, seed=0, processes=1, device="cpu", total_steps=1)
+    assert arguments.bf16
+    assert not arguments.fp16
+
+
+@pytest.mark.parametrize(("rows", "expected"), [([0, 1, 1], 3), ([0, 1], 3), ([0, 1, 2, 3], 3)])
+def test_rows_that_are_lost_or_doubled_are_seen(rows: list[int], expected: int) -> None:
+    with pytest.raises(JobError, match="each row must come once"):
+        check_rows(np.asarray(rows), expected)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    state = dict(model.state_dict())
+    strict_load(model, state, origin="here")
+    lost = state.pop("classifier.bias")
+    with pytest.raises(JobError, match=r"missing \['classifier\.bias'\]"):
+        strict_load(model, state, origin="here")
+    with pytest.raises(JobError, match="unexpected"):
+        strict_load(model, {**state, "classifier.bias": lost, "extra": lost}, origin="here")
+
+
+def test_throughput_is_unknown_before_a_step(make: Callable[..., UnitTrainer]) -> None:
+    trainer = make()
+    assert set(trainer.throughput().values()) == {None}
+    trainer.meter = Meter(real_tokens=50, padded_tokens=100, rows=10, seconds={"train": 2.0})
+    assert trainer.throughput() == {
+        "tokens_per_second": 25.0,
+        "padded_tokens_per_second": 50.0,
+        "rows_per_second": 5.0,
+        "padding_share": 0.5,
+    }
