@@ -1,9 +1,9 @@
 """Five text classifiers over one stratified geometry of token representations.
 
 Importing registers `StratifiedConfig` and `StratifiedForSequenceClassification` with the Auto classes of
-transformers, so `AutoModelForSequenceClassification.from_pretrained(BUNDLE)` works. Without torch, for a
-service that runs exported models, the import does nothing, and `stratified_models.bundle` still reads
-bundles.
+transformers, and text classification with its pipelines, so `from_pretrained(BUNDLE)` and
+`pipeline("text-classification", BUNDLE)` work. Without torch, for a service that runs exported models, the
+import does nothing, and `stratified_models.bundle` still reads bundles.
 """
 
 from __future__ import annotations
@@ -76,14 +76,17 @@ def __getattr__(name: str) -> Any:
 
 def _register() -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
 
     from stratified_models.base import StratifiedForSequenceClassification
     from stratified_models.config import StratifiedConfig
+    from stratified_models.pipeline import DomainTextClassification
 
     AutoConfig.register(StratifiedConfig.model_type, StratifiedConfig, exist_ok=True)
     AutoModelForSequenceClassification.register(
         StratifiedConfig, StratifiedForSequenceClassification, exist_ok=True
     )
+    PIPELINE_REGISTRY.supported_tasks["text-classification"]["impl"] = DomainTextClassification
 
 
 if all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers")):
