@@ -7,6 +7,7 @@ Stop: not ready → answer on while endpoints settle → stop accepting → fini
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class App:
         self._probe_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._hurried = asyncio.Event()
 
     async def listen(self) -> Ports:
         """Bind and answer: liveness from now on, readiness when a model is loaded. Raises `PortInUse`."""
@@ -124,7 +126,8 @@ class App:
         self.health.close()
         if self._server is not None:
             log.info("draining", settle=settle, grace=self._settings.grace_seconds)
-            await asyncio.sleep(settle)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), settle)
             self.service.draining.set()
             await self._server.stop(self._settings.grace_seconds)
         for deployment in self.models.deployments:
@@ -139,6 +142,12 @@ class App:
         self._workers.shutdown()
         if self._server is not None:
             log.info("stopped")
+
+    async def hurry(self) -> None:
+        """Cut short a stop that is under way: what is not answered by now is cancelled."""
+        self._hurried.set()
+        if self._server is not None:
+            await self._server.stop(0)
 
     def _record(self, found: Found, state: ModelState, error: str) -> None:
         self.models.record(ModelSummary(found.name, state, found.version, found.sha256, error))
@@ -204,12 +213,12 @@ class App:
 
 async def serve(settings: Settings, *, registry: CollectorRegistry, source: Source | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. Raises `StartError`."""
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     received: list[signal.Signals] = []
 
     def on_signal(number: signal.Signals) -> None:
+        (again if received else stopping).set()
         received.append(number)
-        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
@@ -228,4 +237,10 @@ async def serve(settings: Settings, *, registry: CollectorRegistry, source: Sour
         await app.stop(settle=0)
         raise
     # Nobody's endpoints wait for a person who pressed Ctrl-C.
-    await app.stop(settle=settings.settle_seconds if received[0] is signal.SIGTERM else 0)
+    settle = settings.settle_seconds if received[0] is signal.SIGTERM else 0
+    stop, impatient = asyncio.create_task(app.stop(settle=settle)), asyncio.create_task(again.wait())
+    await asyncio.wait({stop, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
+        await app.hurry()
+    impatient.cancel()
+    await stop

@@ -97,11 +97,19 @@ class Service:
     ) -> Answer:
         """Classify one item of a stream: held back while the queue is full, and its error is its own."""
         limit = math.inf if remaining is None else remaining
-        return (await self._answer([item], model, options, limit, patient=True))[0]
+        try:
+            return (await self._answer([item], model, options, limit, patient=True))[0]
+        except ServingError as error:  # the model went away, or the stream's deadline passed
+            return self._failed(item, error)
 
-    def pin(self, model: str) -> str:
-        """The name that `model` stands for now, so that a stream keeps its model; raises as `Models.get`."""
-        return self._models.get(model).card.version.name
+    def pin(self, model: str, options: Options) -> str:
+        """The name that `model` stands for now, so that a stream keeps its model.
+
+        Raises as `Models.get`, and `InvalidRequest` for options that no item could be answered with.
+        """
+        card = self._models.get(model).card
+        self._filled(options, card)
+        return card.version.name
 
     def model_info(self, name: str) -> tuple[ModelCard, bool]:
         """What is known about a loaded model, and whether it is the default; raises as `Models.get`."""

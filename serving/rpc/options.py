@@ -21,7 +21,6 @@ class ServerOptions:
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.max_connection_age_ms", round(self.max_connection_age * 1000)),
-            ("grpc.max_connection_age_grace_ms", 30_000),
             ("grpc.keepalive_time_ms", round(self.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

@@ -61,7 +61,7 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
         """A stream of texts after one message of settings."""
         settings, order = await _settings(request_iterator)
         options = converters.options_from_wire(settings.options)
-        model = self._service.pin(settings.model)
+        model = self._service.pin(settings.model, options)
 
         async def work(item: Item) -> Answer:
             return await self._service.classify_streamed(

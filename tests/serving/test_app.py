@@ -97,6 +97,18 @@ async def test_a_signal_drains_and_returns(number: signal.Signals) -> None:
         await serving
 
 
+async def test_a_second_signal_ends_the_patience() -> None:
+    source = FakeSource()
+    patient = settings(settle_seconds=60, grace_seconds=60)
+    serving = asyncio.create_task(serve(patient, registry=CollectorRegistry(), source=source))
+    await asyncio.sleep(0.3)
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        await serving
+
+
 async def test_a_signal_while_loading_is_obeyed_after_the_step_in_hand() -> None:
     class Slow(FakeSource):
         def load(self, found, announce):  # type: ignore[no-untyped-def]  # as the base class

@@ -113,11 +113,12 @@ def test_a_flag_that_does_not_exist_exits_with_two() -> None:
     assert caught.value.code == 2
 
 
-def test_help_needs_no_model_library() -> None:
+@pytest.mark.parametrize("program", ["serving.__main__", "serving.classify"])
+def test_help_needs_no_model_library(program: str) -> None:
     code = (
-        "import sys\nfrom serving.__main__ import main\n"
+        f"import sys\nfrom {program} import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "assert not {'torch', 'transformers', 'grpc'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
     )
     subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ, check=True, capture_output=True

@@ -206,6 +206,7 @@ async def test_a_stream_answers_every_item_under_its_id(start: Start, order: int
         ((settings_message(), settings_message()), "INVALID_REQUEST"),
         ((settings_message(order=7),), "INVALID_REQUEST"),
         ((settings_message(model="mars"),), "MODEL_NOT_FOUND"),
+        ((settings_message(options=Options(top_k=9)),), "INVALID_REQUEST"),
     ],
 )
 async def test_a_stream_that_begins_wrongly_is_refused(
@@ -278,6 +279,23 @@ async def test_a_call_without_deadline_gets_the_servers_own(start: Start) -> Non
     running.engine.gate.clear()
     error = await refused(running.sentiment.Classify(Request(text="first")))
     assert failure_of_error(error).reason == "DEADLINE_MISSED"
+
+
+async def test_an_engine_that_dies_under_a_stream_costs_items_and_not_the_stream(start: Start) -> None:
+    running = await start()
+    call = running.sentiment.ClassifyStream()
+    await call.write(settings_message())
+    kinds = []
+    for index in range(3):
+        running.engine.die.set() if index == 1 else running.engine.die.clear()
+        await call.write(item_message(index, "a"))
+        kinds.append((await call.read()).WhichOneof("outcome"))
+        if index == 1:
+            await until(lambda: running.sample("stratified_model_ready", model="none") == 0)
+            running.engine.die.clear()
+            await until(lambda: running.sample("stratified_model_ready", model="none") == 1)
+    call.cancel()
+    assert kinds == ["result", "error", "result"]
 
 
 async def test_a_full_queue_sheds_with_pushback(start: Start) -> None:
