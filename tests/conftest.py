@@ -1,0 +1,34 @@
+"""Shared by all packages: one tiny bundle that was really exported, for exporting takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stratified_models.bundle import Bundle, load_model, read_bundle, write_bundle
+
+QUALITY = {"per_domain": {"imdb": {"loss_points": 0.25}}}
+
+
+def moved_bundle(directory: Path, variant: str) -> Bundle:
+    """A bundle of three blocks whose zero-initialised parts were moved away from zero."""
+    from stratified_models import load_tokenizer
+    from stratified_models.testing import tiny_backbone, tiny_bundle
+    from tests.stratified_models.conftest import move_
+
+    tiny_backbone(directory / "backbone", layers=3)
+    bundle = tiny_bundle(directory, variant=variant)
+    tokenizer = load_tokenizer(bundle.path, max_length=64)
+    model = move_(load_model(bundle))
+    return write_bundle(directory, model=model, tokenizer=tokenizer, manifest=bundle.manifest, card="# tiny")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A routing bundle with `model.onnx` and `model.int8.onnx`; tests copy it before they change it."""
+    from stratified_models.onnx_export import export_onnx
+
+    bundle = moved_bundle(tmp_path_factory.mktemp("exported") / "routing", "routing")
+    export_onnx(bundle.path, quantize="int8", measure=lambda fp32, int8: QUALITY)
+    return read_bundle(bundle.path)
