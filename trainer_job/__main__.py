@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     promote.add_argument("unit", metavar="VARIANT[:SEED]")
     promote.add_argument("--reason", required=True, help="why; it is recorded")
     _add_export(commands)
+    add_inspect(commands)
     commands.add_parser("schema", help="print the JSON Schema of results.json")
     return parser
 
@@ -103,6 +104,24 @@ def _add_export(commands: Any) -> None:
         metavar="POINTS",
         help="accuracy that int8 may lose in any domain, in points of 100; more is refused (default: 0.5)",
     )
+
+
+def add_inspect(commands: Any) -> None:
+    """The command that looks into a finished model."""
+    inspect = commands.add_parser("inspect", help="show what the strata of a finished model are")
+    inspect.add_argument("directory", type=Path, metavar="DIR", help="a bundle, such as results/.../moe")
+    inspect.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE|NAME",
+        help="texts: a .jsonl file with text, label and domain, or a configuration whose data are read",
+    )
+    inspect.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    inspect.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    inspect.add_argument("--tokens", type=int, default=4000, help="tokens to look at; more is slower")
+    inspect.add_argument("--text", action="append", default=[], help="show saliency for it; may be repeated")
+    inspect.add_argument("--before", action="store_true", help="test the untrained backbone's layers too")
+    inspect.add_argument("--out", type=Path, help="folder of inspect.html and .json; DIR/inspect otherwise")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,8 +155,8 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
 
         print(json.dumps(load_schema(), indent=1, ensure_ascii=False))
         return 0
-    if options.command == "export":
-        return export(options)
+    if options.command in ("export", "inspect"):  # of a finished model: no sweep is configured
+        return export(options) if options.command == "export" else inspect(options)
     config = load_config(options.config, settings=options.settings, environ=os.environ)
     if options.command == "promote":
         return promote(config, options)
@@ -154,6 +173,26 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
         print_plan(config, make_plan(config, devices), sys.stdout)
         return 0
     return run(config, devices, line) if options.command == "run" else report(config, devices)
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.inspection import command
+
+    if options.tokens < 1:
+        raise ConfigError(f"--tokens {options.tokens}: nothing to look at; give 1000 or more")
+    order = command.Inspection(
+        directory=options.directory,
+        data=options.data,
+        split=options.split,
+        tokens=options.tokens,
+        texts=tuple(options.text),
+        before=options.before,
+    )
+    record = command.inspect(order, options.settings, os.environ)
+    for path in command.write(record, options.out or options.directory / "inspect"):
+        print(path)
+    return 0
 
 
 def promote(config: RunConfig, options: argparse.Namespace) -> int:

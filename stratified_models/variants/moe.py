@@ -74,6 +74,8 @@ class Experts(nn.Module):
         """
         dense = self.execution == "dense" or (self.execution == "auto" and torch.compiler.is_exporting())
         if not dense:
+            if x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                return self._one_by_one(x, chosen, weights)
             answer: Tensor = grouped_mm_experts_forward(self, x, chosen, weights)
             return answer
         share = torch.zeros(x.shape[0], self.num_experts, dtype=weights.dtype, device=x.device)
@@ -82,6 +84,16 @@ class Experts(nn.Module):
         for e in range(self.num_experts):
             inner = self.act_fn(F.linear(x, self.up_proj[e], self.up_proj_bias[e]))
             y = y + share[:, e, None] * F.linear(inner, self.down_proj[e], self.down_proj_bias[e])
+        return y
+
+    def _one_by_one(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Each expert on the tokens that chose it: on a CPU quicker than sorting tokens for a grouped product."""
+        y = torch.zeros_like(x)
+        for e in range(self.num_experts):
+            token, rank = torch.where(chosen == e)
+            inner = self.act_fn(F.linear(x[token], self.up_proj[e], self.up_proj_bias[e]))
+            answer = F.linear(inner, self.down_proj[e], self.down_proj_bias[e])
+            y.index_add_(0, token, (answer * weights[token, rank, None]).to(y.dtype))
         return y
 
 
@@ -120,16 +132,18 @@ class ExpertBlock(BlockHooks):
         for zero in (self.router, self.bias, self.load):
             init.zeros_(zero)
 
+    def probabilities(self, x: Tensor, strata: Strata) -> Tensor:
+        """π of every token, (B, S, E), before the selection bias."""
+        dtype = self.router.dtype
+        scores = x.to(dtype) @ self.router.T + strata.queries.to(dtype) @ self.stratum_map
+        return torch.softmax(scores, dim=-1)
+
     def feed_forward(
         self, x: Tensor, ffn: Callable[[Tensor], Tensor], strata: Strata
     ) -> tuple[Tensor, ExpertTrace | None]:
         """Route every token to two experts; report loads and probabilities over valid tokens."""
         with torch.autocast(device_type=x.device.type, enabled=False):
-            scores = (
-                x.to(self.router.dtype) @ self.router.T
-                + strata.queries.to(self.router.dtype) @ self.stratum_map
-            )
-            probability = torch.softmax(scores, dim=-1)  # (B, S, E)
+            probability = self.probabilities(x, strata)  # (B, S, E)
             chosen = (probability.detach() + self.bias).topk(ANSWERING, dim=-1).indices  # (B, S, 2)
             picked = probability.gather(-1, chosen)
             weights = picked / picked.sum(-1, keepdim=True)

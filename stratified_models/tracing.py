@@ -1,0 +1,80 @@
+"""What every layer made of a batch: the hidden states that `forward` does not keep.
+
+For looking into a model, not for running it: everything is computed and kept. It follows the model's own walk
+and knows no variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stratified_models.base import StratifiedForSequenceClassification
+from stratified_models.gate import GateReading
+from stratified_models.hooks import Strata
+from stratified_models.objective import content_mean
+from stratified_models.variants.moe import ExpertBlock
+
+__all__ = ["Trace", "trace"]
+
+
+class Trace(NamedTuple):
+    """A batch seen from inside.
+
+    Attributes:
+        states: h^(0) … h^(L), each (B, T, D): embeddings, then every block's output.
+        content: tokens that count, (B, T) bool.
+        pooled: what the domain head reads, (B, D).
+        gate: the strata; None for a model without.
+        router: per expert block, each token's probabilities over experts, (B, T, E).
+    """
+
+    states: tuple[Tensor, ...]
+    content: Tensor
+    pooled: Tensor
+    gate: GateReading | None
+    router: tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attention_mask: Tensor) -> Trace:
+    """Run `model` over token ids (B, T) and keep what it made of them, domain unknown."""
+    family, config = model.family, model.config
+    hidden = family.embed(model.backbone, input_ids, None)
+    valid, content = model._token_masks(input_ids, attention_mask, hidden)
+    mask, strata = family.mask(valid), Strata.nothing(valid)
+    states = [hidden]
+    for index in range(config.gate_layer):
+        states.append(model._run_block(index, states[-1], mask, strata)[0])
+    read = family.gate_input(states[-1])
+    pooled = content_mean(read, content)
+    gate = model._read_strata(read, pooled, content, model.domain_head(pooled, None).weights, input_ids)
+    if gate is not None:
+        strata = Strata(gate.posterior, gate.posterior, valid)
+    router: list[Tensor] = []
+    for index in config.stratified_blocks:
+        with _watching(model._hooks(index), strata, router):
+            states.append(model._run_block(index, states[-1], mask, strata)[0])
+    return Trace(tuple(states), content, pooled, gate, tuple(router))
+
+
+@contextmanager
+def _watching(hooks: nn.Module, strata: Strata, router: list[Tensor]) -> Iterator[None]:
+    """Add to `router` what an expert block's router says of its tokens, while the block runs."""
+    if not isinstance(hooks, ExpertBlock):
+        yield
+        return
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        tokens = inputs[0].view(*strata.valid.shape, -1)  # (B, T, D)
+        router.append(hooks.probabilities(tokens, strata))
+
+    handle = hooks.experts.register_forward_pre_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()

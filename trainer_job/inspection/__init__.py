@@ -1,0 +1,1 @@
+"""`stratified-train inspect`: what the strata of a finished model are, as a page and as JSON."""

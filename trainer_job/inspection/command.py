@@ -1,0 +1,173 @@
+"""From a bundle and texts to `inspect.json` and `inspect.html`: what the command of that name does.
+
+It reads a model and writes two files; it trains nothing and changes no bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from stratified_models.bundle import Bundle, load_model, read_bundle
+from stratified_models.errors import ModelError
+from trainer_job.errors import ConfigError, DataError, WeightsError
+from trainer_job.files import plain, write_json, write_text
+from trainer_job.inspection import figures
+from trainer_job.inspection.drawing import draw
+from trainer_job.inspection.reading import Reading, Texts, read_model, read_texts
+from trainer_job.inspection.unknown import leave_one_out
+
+ROWS = 1500  # texts of a configuration that are read: their tokens outnumber what is looked at anyway
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What to look at, and how closely."""
+
+    directory: Path
+    data: str
+    split: str = "validation"
+    tokens: int = 4000
+    texts: tuple[str, ...] = ()
+    before: bool = False
+    seed: int = 0
+
+
+def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[str, Any]:
+    """The record of an inspection. Raises ConfigError, DataError, WeightsError."""
+    from stratified_models.tokenizer import load_tokenizer
+
+    log = structlog.get_logger("inspect")
+    try:
+        bundle = read_bundle(order.directory)
+        model = load_model(bundle)
+        tokenizer = load_tokenizer(bundle.path, max_length=bundle.manifest.max_length)
+    except ModelError as error:
+        raise WeightsError(str(error)) from error
+    texts, source = find_texts(order, bundle, settings, environ)
+    log.info("reading", texts=len(texts.texts), source=source)
+    reading = read_model(model, tokenizer, texts, tokens=order.tokens, seed=order.seed)
+    layer = model.config.gate_layer
+    log.info("measuring", tokens=len(reading.row))
+    record = {
+        "schema_version": 1,
+        "model": {
+            "name": bundle.manifest.name,
+            "version": bundle.manifest.version,
+            "variant": bundle.manifest.variant,
+            "control": model.config.control,
+            "seed": bundle.manifest.seed,
+        },
+        "data": {
+            "source": source,
+            "texts": len(texts.texts),
+            "tokens_read": reading.tokens_read,
+            "tokens": len(reading.row),
+        },
+        "labels": list(bundle.manifest.labels),
+        "domains": [domain.name for domain in bundle.manifest.domains],
+        **measure(reading, layer=layer, ranks=model.config.ranks, seed=order.seed),
+        "volume_before": None,
+        "saliency": [explain(model, tokenizer, text) for text in order.texts],
+    }
+    record["unknown"] = leave_one_out(reading.features, reading.domains, record["domains"], seed=order.seed)
+    if order.before:
+        earlier = read_before(bundle, tokenizer, texts, order)
+        record["volume_before"] = figures.volume_figures(earlier, layer=layer, seed=order.seed)
+    return dict(plain(record))
+
+
+def measure(reading: Reading, *, layer: int, ranks: Sequence[int], seed: int) -> dict[str, Any]:
+    """Every figure that needs the reading alone; `layer` is the one that the gate reads."""
+    return {
+        "strata": figures.strata_figures(reading, seed=seed),
+        "dimension": figures.dimension_figures(reading, layer=layer, ranks=ranks, seed=seed),
+        "volume": figures.volume_figures(reading, layer=layer, seed=seed),
+        "examples": figures.example_figures(reading),
+        "experts": figures.expert_figures(reading),
+        "projection": figures.projection_figures(reading, layer=layer, seed=seed),
+    }
+
+
+def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], environ: Any) -> tuple[Texts, str]:
+    """Texts of a JSON-lines file, or of a split of a configuration's data; and what to call them."""
+    labels = bundle.manifest.labels
+    domains = [domain.name for domain in bundle.manifest.domains]
+    path = Path(order.data)
+    if path.suffix in (".jsonl", ".ndjson"):
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; name a file of JSON lines, or a configuration")
+        return read_texts(path, labels=labels, domains=domains), path.name
+    from trainer_job.data import load_corpus
+    from trainer_job.loading import load_config
+
+    config = load_config(order.data, settings=settings, environ=environ)
+    corpus = load_corpus(config.data, cache=config.cache)
+    table = corpus.splits[order.split]
+    chosen = np.sort(np.random.default_rng(order.seed).permutation(len(table))[:ROWS])
+    rows = table.select(chosen.tolist())
+    ids = [domains.index(name) if name in domains else -1 for name in corpus.domains]
+    if max(ids) < 0:
+        raise ConfigError(
+            f"{order.data}: domains {list(corpus.domains)} are none of the model's {domains}; give its own"
+        )
+    of_rows = np.array(ids)[np.asarray(rows["domain_id"])]
+    places = [list(labels).index(name) if name in labels else -1 for name in corpus.labels]
+    of_labels = np.array(places)[np.asarray(rows["label"])]
+    return Texts(list(rows["text"]), of_labels, of_rows), f"{order.data}, {order.split}"
+
+
+def read_before(bundle: Bundle, tokenizer: Any, texts: Texts, order: Inspection) -> Reading:
+    """The same texts through the backbone that the model was trained from. Raises WeightsError."""
+    from stratified_models.loading import load_pretrained
+
+    manifest = bundle.manifest
+    try:
+        model, _ = load_pretrained(
+            manifest.backbone.name,
+            variant="none",
+            labels=manifest.labels,
+            domains=[domain.name for domain in manifest.domains],
+            domain_labels=[list(range(len(manifest.labels)))] * len(manifest.domains),
+            max_length=manifest.max_length,
+            seed=0,
+        )
+    except ModelError as error:
+        raise WeightsError(f"--before: {error}") from error
+    return read_model(model.prepare_for_inference(), tokenizer, texts, tokens=order.tokens, seed=order.seed)
+
+
+def explain(model: Any, tokenizer: Any, text: str) -> dict[str, Any]:
+    """Saliency of every token of a text for the likeliest class."""
+    import torch
+
+    from stratified_models.saliency import token_saliency
+
+    ids = tokenizer(text, truncation=True, max_length=model.config.max_length)["input_ids"]
+    values, target = token_saliency(model, torch.tensor(ids))
+    most = max(float(values.abs().max()), 1e-12)
+    names = tokenizer.convert_ids_to_tokens(ids)
+    return {
+        "text": text,
+        "label": model.config.labels[target],
+        "tokens": [
+            {"token": name, "saliency": float(value), "strength": abs(float(value)) / most}
+            for name, value in zip(names, values, strict=True)
+        ],
+    }
+
+
+def write(record: dict[str, Any], folder: Path) -> list[Path]:
+    """Write inspect.json and inspect.html into `folder`; returns their paths."""
+    from trainer_job.report import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "inspect.json", record)
+    page = render("inspect.html", {"r": record, "images": draw(record)})
+    write_text(folder / "inspect.html", page)
+    return [folder / "inspect.json", folder / "inspect.html"]

@@ -1,0 +1,146 @@
+"""A model run over texts, kept token by token: what every figure of an inspection is computed from.
+
+It knows the model's library, not what the figures are. M tokens, R texts, D width, K strata, E experts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer_job.errors import DataError
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts with label and domain ids; −1 where unknown."""
+
+    texts: list[str]
+    labels: np.ndarray
+    domains: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Content tokens (a sample, spread over the texts), and the texts themselves.
+
+    Attributes:
+        words: the tokens as the tokenizer spells them, (M,).
+        row: which text each comes from, (M,).
+        states: by layer, embeddings first, (M, D).
+        strata: posterior, (M, K); None for a model without strata.
+        routing: by expert block, router probabilities, (M, E).
+        labels, domains: of the texts, (R,).
+        features: what the domain head reads, (R, D).
+        tokens_read: content tokens before sampling.
+    """
+
+    words: list[str]
+    row: np.ndarray
+    states: list[np.ndarray]
+    strata: np.ndarray | None
+    routing: list[np.ndarray]
+    labels: np.ndarray
+    domains: np.ndarray
+    features: np.ndarray
+    tokens_read: int
+
+
+@dataclass
+class _Store:
+    """What batches leave behind."""
+
+    words: list[str] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    states: list[list[np.ndarray]] = field(default_factory=list)
+    strata: list[np.ndarray] = field(default_factory=list)
+    routing: list[list[np.ndarray]] = field(default_factory=list)
+    read: int = 0
+
+
+def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> Texts:
+    """Lines of JSON with `text`, and where known `label` and `domain` by name. Raises DataError."""
+    rows: list[tuple[str, int, int]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            text = entry["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}:{number}: no JSON object with `text`; write one on each line") from error
+        rows.append((str(text), _place(entry.get("label"), labels), _place(entry.get("domain"), domains)))
+    if not rows:
+        raise DataError(f"{path}: no texts; write one JSON object on each line")
+    return Texts([row[0] for row in rows], np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
+
+
+def _place(name: object, names: Sequence[str]) -> int:
+    return list(names).index(str(name)) if str(name) in names else -1
+
+
+def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: int = 0) -> Reading:
+    """Run `model` over the texts and keep about `tokens` content tokens, drawn evenly over the texts."""
+    import torch
+
+    from stratified_models.tracing import trace
+
+    rng = np.random.default_rng(seed)
+    ids = tokenizer(texts.texts, truncation=True, max_length=model.config.max_length)["input_ids"]
+    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))  # like lengths together
+    each = max(1, -(-tokens // len(ids)))
+    store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
+    for at in range(0, len(order), BATCH):
+        places = order[at : at + BATCH]
+        longest = max(1, *(len(ids[place]) for place in places))
+        input_ids = torch.full((len(places), longest), int(model.config.pad_token_id or 0))
+        mask = torch.zeros_like(input_ids)
+        for line, place in enumerate(places):
+            input_ids[line, : len(ids[place])] = torch.tensor(ids[place])
+            mask[line, : len(ids[place])] = 1
+        seen = trace(model, input_ids.to(model.device), mask.to(model.device))
+        features[places] = seen.pooled.float().cpu().numpy()
+        _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
+    if not store.row:
+        raise DataError("the texts hold no content token; give texts with words")
+    return Reading(
+        words=store.words,
+        row=np.array(store.row),
+        states=[np.concatenate(layer) for layer in store.states],
+        strata=np.concatenate(store.strata) if store.strata else None,
+        routing=[np.concatenate(block) for block in store.routing],
+        labels=texts.labels,
+        domains=texts.domains,
+        features=features,
+        tokens_read=store.read,
+    )
+
+
+def _keep(
+    store: _Store, seen: Any, ids: np.ndarray, places: list[int], tokenizer: Any, *, each: int, rng: Any
+) -> None:
+    """Draw up to `each` content tokens of every text of a batch."""
+    content = seen.content.cpu().numpy()
+    lines, columns = [], []
+    for line in range(len(places)):
+        found = np.flatnonzero(content[line])
+        chosen = np.sort(rng.permutation(found)[:each])
+        store.read += len(found)
+        lines += [line] * len(chosen)
+        columns += chosen.tolist()
+    store.words += tokenizer.convert_ids_to_tokens(ids[lines, columns].tolist())
+    store.row += [places[line] for line in lines]
+    layers = [state[lines, columns].float().cpu().numpy() for state in seen.states]
+    blocks = [block[lines, columns].float().cpu().numpy() for block in seen.router]
+    for kept, new in ((store.states, layers), (store.routing, blocks)):
+        if not kept:
+            kept.extend([] for _ in new)
+        for place, value in enumerate(new):
+            kept[place].append(value)
+    if seen.gate is not None:
+        store.strata.append(seen.gate.posterior[lines, columns].float().cpu().numpy())
