@@ -1,7 +1,7 @@
 """How much faster is one text on each engine than in the transformers pipeline, by length?
 
 Question: a service answers one request at a time; which engine, in which precision, answers soonest at 8 to
-256 tokens, and how many times sooner than `transformers.pipeline` on a DistilBERT classifier of the same shape?
+256 tokens, and how many times sooner than `transformers.pipeline` on a DistilBERT of that shape?
 
 How: random weights (speed does not depend on them) of the chosen shape are written as a bundle and exported.
 Every contender tokenises the same text and computes the label. They take turns in one process, in an order
