@@ -30,9 +30,9 @@ from stratified_models.config import StratifiedConfig
 from stratified_models.domains import DomainHead
 from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
-from stratified_models.objective import Encoded, content_mean, objective
+from stratified_models.objective import Encoded, content_mean, describe, objective
 from stratified_models.outputs import StratifiedOutput
-from stratified_models.registry import family_of, gate_of, variant_of
+from stratified_models.registry import family_of, gate_of, scores_of, variant_of
 from stratified_models.tokens import never_empty, token_masks
 
 __all__ = ["StratifiedForSequenceClassification"]
@@ -74,6 +74,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         self.gate = gate_of(config) if config.has_gate else None
         if self.gate is not None and config.control == "random_gate":
             self.gate.freeze_()
+        self.unknown = scores_of(config)
         for index in self.variant.replaces_ffn:
             self.family.remove_ffn_(self.backbone, index)
         self.plain = BlockHooks()
@@ -124,7 +125,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             )
         if self.training and encoded.traces:
             self.variant.observe_(encoded.traces)
-        return StratifiedOutput(logits=logits, **parts, **_describe(encoded, self.config.gate_dim))
+        return StratifiedOutput(logits=logits, **parts, **describe(encoded, self.config))
 
     def encode(
         self,
@@ -153,7 +154,8 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
         hidden, traces = self._run_upper(hidden, mask, strata, every_token)
-        return Encoded(hidden, domain, gate, traces, content, valid)
+        scores = {} if self.unknown is None else self.unknown(pooled)
+        return Encoded(hidden, domain, gate, traces, content, valid, pooled, scores)
 
     def _token_masks(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
@@ -264,17 +266,3 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
     def get_input_embeddings(self) -> nn.Module:
         """The encoder's word embeddings."""
         return self.backbone.get_input_embeddings()
-
-
-def _describe(encoded: Encoded, coordinates: int) -> dict[str, Tensor]:
-    """What the readings say, by output field."""
-    fields = {"domain_logits": encoded.domain.logits, "energy": encoded.domain.energy}
-    if encoded.gate is not None:
-        if encoded.gate.log_likelihood is not None:
-            count = encoded.content.sum(-1).clamp(min=1)
-            likelihood = (encoded.gate.log_likelihood * encoded.content).sum(-1)
-            fields["geometry"] = -likelihood / (coordinates * count)
-        fields["occupancy"], fields["strata"] = encoded.gate.occupancy, encoded.gate.posterior
-    if encoded.traces:
-        fields["expert_load"] = torch.stack([trace.load for trace in encoded.traces])
-    return fields

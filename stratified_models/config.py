@@ -11,10 +11,11 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from stratified_models.errors import ModelError
 
-__all__ = ["CONTROLS", "VARIANTS", "StratifiedConfig"]
+__all__ = ["CONTROLS", "UNKNOWN_SCORES", "VARIANTS", "StratifiedConfig"]
 
 VARIANTS: tuple[str, ...] = ("none", "attention", "routing", "layers", "moe")
 CONTROLS: tuple[str, ...] = ("matched", "shuffled", "random_gate", "lexical", "domain_only")
+UNKNOWN_SCORES: tuple[str, ...] = ("energy", "geometry", "mahalanobis", "nearest")
 LABELS: tuple[str, ...] = ("negative", "neutral", "positive")
 
 
@@ -31,6 +32,8 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         variant: one of `VARIANTS`.
         control: one of `CONTROLS` (see `controls`): `matched` for `none`, the others for the rest.
         matched_variant: the variant whose added parameters the control `matched` equals.
+        unknown_score: which of `UNKNOWN_SCORES` says how far out of domain a text is.
+        unknown_rows: training rows kept for the fitted scores; 0 until they are fitted.
         domains: domain names; a domain id is a position in this list, −1 means unknown.
         domain_labels: for each domain the ids of the labels that its data has.
         num_strata: K, number of strata.
@@ -54,6 +57,9 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     sub_configs: ClassVar[dict[str, Any]] = {"backbone_config": AutoConfig}
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "geometry",
+        "mahalanobis",
+        "nearest",
+        "unknown",
         "occupancy",
         "strata",
         "loss_ce",
@@ -67,6 +73,8 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     variant: str = "none"
     control: str | None = None
     matched_variant: str = "routing"
+    unknown_score: str = "energy"
+    unknown_rows: int = 0
     domains: list[str] | tuple[str, ...] = ("default",)
     domain_labels: list[list[int]] | None = None
     num_strata: int = 8
@@ -110,6 +118,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
             f"variant {self.variant!r} is unknown; choose one of {', '.join(VARIANTS)}",
         )
         self._check_control(len(domains))
+        self.check_unknown()
         _require(
             sorted(names) == list(range(len(names))) and len(set(names.values())) == len(names) >= 2,
             f"labels {names} must be at least two distinct names with ids from 0; correct id2label",
@@ -149,6 +158,15 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         _require(
             self.control != "domain_only" or domains <= self.num_strata,
             f"control 'domain_only': {domains} domains, num_strata {self.num_strata}; set it ≥ {domains}",
+        )
+
+    def check_unknown(self) -> None:
+        """Refuse a score that this model does not compute. Raises ModelError."""
+        possible = ["energy", *(["geometry"] if self.has_gate else [])]
+        possible += ["mahalanobis", "nearest"] if self.unknown_rows > 0 else []
+        _require(
+            self.unknown_score in possible and self.unknown_rows >= 0,
+            f"unknown_score {self.unknown_score!r} is not computed; choose {', '.join(possible)}, or fit it",
         )
 
     @property

@@ -19,12 +19,12 @@ from stratified_models.domains import DomainReading
 from stratified_models.gate import GateReading
 from stratified_models.hooks import ExpertTrace
 
-__all__ = ["Encoded", "content_mean", "objective"]
+__all__ = ["Encoded", "content_mean", "describe", "objective"]
 
 
 class Encoded(NamedTuple):
-    """What the encoder gives: hidden states (B, S, D), readings, expert traces, and which tokens count (B,
-    T)."""
+    """What the encoder gives: hidden states (B, S, D), readings, expert traces, which tokens count (B, T),
+    what the domain head reads (B, D), and the out-of-domain scores fitted on that, each (B,)."""
 
     hidden: Tensor
     domain: DomainReading
@@ -32,6 +32,8 @@ class Encoded(NamedTuple):
     traces: list[ExpertTrace]
     content: Tensor
     valid: Tensor
+    pooled: Tensor
+    scores: dict[str, Tensor]
 
 
 def content_mean(hidden: Tensor, content: Tensor) -> Tensor:
@@ -97,3 +99,18 @@ def _counts(
         return counts, load
     flat = average((counts if load is None else torch.cat([counts, load.flatten()])).detach())
     return flat[: len(own)], None if load is None else flat[len(own) :].view_as(load)
+
+
+def describe(encoded: Encoded, config: StratifiedConfig) -> dict[str, Tensor]:
+    """What the readings say, by output field."""
+    fields = {"domain_logits": encoded.domain.logits, "energy": encoded.domain.energy, **encoded.scores}
+    if encoded.gate is not None:
+        if encoded.gate.log_likelihood is not None:
+            count = encoded.content.sum(-1).clamp(min=1)
+            likelihood = (encoded.gate.log_likelihood * encoded.content).sum(-1)
+            fields["geometry"] = -likelihood / (config.gate_dim * count)
+        fields["occupancy"], fields["strata"] = encoded.gate.occupancy, encoded.gate.posterior
+    if encoded.traces:
+        fields["expert_load"] = torch.stack([trace.load for trace in encoded.traces])
+    fields["unknown"] = fields[config.unknown_score]
+    return fields

@@ -134,7 +134,8 @@ def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, domain_id: Tensor) -> tuple[Tensor, ...]:
             reply = self.model(input_ids=input_ids, attention_mask=attention_mask, domain_id=domain_id)
-            return tuple(reply[name] for name in names)
+            # What readers of the graph know as energy is the score that the model chose.
+            return tuple(reply["unknown" if name == "energy" else name] for name in names)
 
     names = OUTPUTS if model.gate is None else (*OUTPUTS, *STRATA_OUTPUTS)
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_length)

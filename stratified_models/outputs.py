@@ -24,6 +24,8 @@ class StratifiedOutput(ModelOutput):
         domain_logits: domain scores, (B, N).
         energy: −logsumexp of the domain scores, in nats; high = unlike every known domain, (B,).
         geometry: negative log-density per gate coordinate, in nats, mean over content tokens, (B,).
+        mahalanobis, nearest: distances of the text's features from the training rows' (see `unknown`), (B,).
+        unknown: the score that the configuration chose of these four; high = out of domain, (B,).
         occupancy: mean stratum posterior over content tokens, (B, K).
         strata: stratum posterior of every position, (B, T, K).
         loss_ce, loss_domain, loss_geometry, loss_balance: the unweighted parts, each ().
@@ -35,6 +37,9 @@ class StratifiedOutput(ModelOutput):
     domain_logits: Tensor | None = None
     energy: Tensor | None = None
     geometry: Tensor | None = None
+    mahalanobis: Tensor | None = None
+    nearest: Tensor | None = None
+    unknown: Tensor | None = None
     occupancy: Tensor | None = None
     strata: Tensor | None = None
     loss_ce: Tensor | None = None

@@ -20,6 +20,7 @@ from stratified_models.config import StratifiedConfig
 from stratified_models.errors import BackboneError
 from stratified_models.gate import StratumGate
 from stratified_models.hooks import Variant
+from stratified_models.unknown import FeatureScores
 from stratified_models.variants.attention import StratifiedAttention
 from stratified_models.variants.layers import StratifiedLayers
 from stratified_models.variants.matched import Matched
@@ -35,6 +36,7 @@ __all__ = [
     "added_parameters",
     "family_of",
     "gate_of",
+    "scores_of",
     "variant_of",
 ]
 
@@ -93,6 +95,13 @@ def gate_of(config: StratifiedConfig) -> StratumGate:
         ranks=config.ranks,
         domains=len(config.domains),
     )
+
+
+def scores_of(config: StratifiedConfig) -> FeatureScores | None:
+    """Room for the fitted out-of-domain scores; None until there are any."""
+    if not config.unknown_rows:
+        return None
+    return FeatureScores(width=config.hidden_size, domains=len(config.domains), rows=config.unknown_rows)
 
 
 def added_parameters(config: StratifiedConfig, family: Family, variant: str) -> int:

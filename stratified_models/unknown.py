@@ -14,15 +14,20 @@ M training rows, B rows, D width, N domains, A kept rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
 from stratified_models.errors import ModelError
 
-__all__ = ["NEIGHBOUR", "SCORES", "FeatureScores"]
+if TYPE_CHECKING:
+    from stratified_models.base import StratifiedForSequenceClassification
 
-SCORES: tuple[str, ...] = ("energy", "geometry", "mahalanobis", "nearest")
+__all__ = ["NEIGHBOUR", "FeatureScores", "fit_unknown_"]
+
 NEIGHBOUR = 10
 SHRINKAGE = 0.05  # of a covariance towards its mean variance: with few rows the small eigenvalues are noise
 
@@ -106,3 +111,45 @@ class FeatureScores(nn.Module):
             "mahalanobis": own.square().sum(-1).amin(-1) - background,
             "nearest": (2 - 2 * near).clamp(min=0).sqrt(),
         }
+
+
+@torch.no_grad()
+def fit_unknown_(
+    model: StratifiedForSequenceClassification,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    score: str = "energy",
+    rows: int = 1000,
+    seed: int = 0,
+) -> None:
+    """Fit both scores of a trained model to training rows, and make `score` the one that it reports.
+
+    Args:
+        model: changed in place, its configuration too: what is saved from now on holds the scores.
+        batches: each holds `input_ids`, `attention_mask` (B, T) and `domain_id` (B,).
+        score: of `config.UNKNOWN_SCORES`.
+        rows: most rows to keep for `nearest`.
+        seed: of their choice.
+
+    Raises:
+        ModelError: too few rows, none of a known domain, or a score that this model cannot have.
+    """
+    training, device = model.training, model.device
+    model.eval()
+    features, domains = [], []
+    for batch in batches:
+        encoded = model.encode(
+            batch["input_ids"].to(device), batch["attention_mask"].to(device), every_token=False
+        )
+        features.append(encoded.pooled.float().cpu())
+        domains.append(batch["domain_id"].cpu())
+    model.train(training)
+    if not features:
+        raise ModelError("no training rows came, so no score can be fitted; give batches of them")
+    found = torch.cat(features)
+    kept = min(rows, len(found))
+    module = FeatureScores(width=found.shape[1], domains=len(model.config.domains), rows=kept)
+    module.fit_(found, torch.cat(domains), seed=seed)
+    model.config.unknown_rows, model.config.unknown_score = kept, score
+    model.config.check_unknown()
+    model.unknown = module.to(device)

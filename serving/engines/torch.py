@@ -49,7 +49,7 @@ class TorchEngine:
             )
         rows = len(items)
         logits, domains = _lists(output.logits), _lists(output.domain_logits)
-        energies = [float(value) for value in output.energy.float().cpu()]
+        energies = [float(value) for value in output.unknown.float().cpu()]
         occupancy = _lists(output.occupancy) if output.occupancy is not None else [()] * rows
         wanted = output.strata is not None and any(item.per_token for item in items)
         strata = output.strata.float().cpu() if wanted else None  # (B, T, K)

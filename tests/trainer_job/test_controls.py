@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stratified_models.bundle import load_model, read_bundle
 from tests.trainer_job.tiny import Tiny, train_here
 from trainer_job import results
 from trainer_job.config import ARMS
@@ -143,3 +144,16 @@ def test_names_and_folders() -> None:
     assert (Unit("moe:shuffled", 2).base, Unit("moe", 0).control) == ("moe", None)
     assert len({Unit(name, 0).path for name in ARMS}) == len(ARMS)
     assert all(":" not in Unit(name, 0).path for name in ARMS)
+
+
+def test_a_fitted_out_of_domain_score_is_trained_recorded_and_bundled(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(
+        tmp_path, "variants=[none]", "training.max_steps=2", "model.out_of_domain_score=mahalanobis"
+    )
+    assert train_here(config, flag=StopFlag(None)) == 0
+    bundle = Layout.of(config).unit(Unit("none", 0)) / "bundle"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["out_of_domain"]["score"] == "mahalanobis"
+    model = load_model(read_bundle(bundle))
+    assert model.config.unknown_score == "mahalanobis"
+    assert model.config.unknown_rows > 0
