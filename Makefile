@@ -40,7 +40,7 @@ check: $(VENV)/.dev ## The gate without its tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/buf lint protos
+	$(BIN)/python -m protos.generate --lint
 	$(BIN)/python -m protos.generate --check
 
 smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
