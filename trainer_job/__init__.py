@@ -1,0 +1,1 @@
+"""The training job: data in, five trained and compared variants out."""

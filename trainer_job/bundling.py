@@ -1,4 +1,5 @@
-"""From a trained unit to its bundle: the manifest's facts, the model card, and the copy for the variant's best seed.
+"""From a trained unit to its bundle: the manifest's facts, the model card, and the copy for the variant's
+best seed.
 
 The format belongs to `stratified_models.bundle`; this module only fills it. It does not know the Trainer.
 """
@@ -21,7 +22,7 @@ from stratified_models.bundle import (
 from stratified_models.errors import BundleError
 from trainer_job.data import Corpus
 from trainer_job.files import plain
-from trainer_job.results import now
+from trainer_job.provenance import now
 from trainer_job.selection import best_seed
 from trainer_job.tables import figure, markdown
 from trainer_job.units import Layout, finished_records
@@ -98,12 +99,14 @@ def model_card(record: Mapping[str, Any], corpus: Corpus) -> str:
         f"Classifies an English text as {', '.join(corpus.labels)}, with or without its domain "
         f"({', '.join(corpus.domains)}). Fine-tuned from {record['backbone']['name']}; "
         f"{record['parameters']:,} parameters.\n\n"
-        f"Probabilities are softmax(logits / {temperature:.4f}); the temperature was fitted on validation.\n\n"
+        f"Probabilities are softmax(logits / {temperature:.4f}); the temperature was fitted on "
+        "validation.\n\n"
         "## On test, domain inferred\n\n"
         f"{markdown(['domain', 'rows', 'accuracy', 'macro-F1', 'ECE'], rows)}\n\n"
         f"Standard error of the pooled accuracy: {test['accuracy_se']:.3f}.\n\n"
         f"## Data\n\n{sources}\n\n"
-        "## Limits\n\nTexts beyond the training domains, other languages and sarcasm are untested; the licence of "
+        "## Limits\n\nTexts beyond the training domains, other languages and sarcasm are untested; the "
+        "licence of "
         "the weights follows from the backbone and the data above. Not for decisions about people.\n\n"
         "## Use\n\n```python\nimport stratified_models  # registers the architecture\n"
         "from transformers import AutoModelForSequenceClassification\n"

@@ -26,8 +26,8 @@ class StopTogether(TrainerCallback):
     """After each step, all ranks agree whether to stop, and whether any loss was not finite.
 
     `watch` is a tensor that the trainer raises to 1 when a loss is not finite. On GPUs the ranks agree every
-    `every` steps only, because reading the answer waits for the device. An evaluation that is due at the stop is
-    still made, so that the resumed run has seen the same ones.
+    `every` steps only, because reading the answer waits for the device. An evaluation that is due at the stop
+    is still made, so that the resumed run has seen the same ones.
     """
 
     def __init__(self, flag: StopFlag, watch: torch.Tensor, *, every: int = 1) -> None:
@@ -58,7 +58,7 @@ class StopTogether(TrainerCallback):
 
 
 class Schedule(TrainerCallback):
-    """Evaluates and saves at the planned steps, and hands the epoch to nobody: the sampler has it from the Trainer."""
+    """Evaluates and saves at the planned steps."""
 
     def __init__(self, steps: frozenset[int]) -> None:
         self.steps = steps
@@ -72,7 +72,7 @@ class Schedule(TrainerCallback):
 
 
 class EarlyStop(TrainerCallback):
-    """Stops when the last `patience` evaluations brought no new best; all of it is read from the saved state."""
+    """Stops when the last `patience` evaluations brought no new best, by the history in the saved state."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -114,7 +114,9 @@ class MarkComplete(TrainerCallback):
 
 
 class BalanceExperts(TrainerCallback):
-    """Moves the experts' selection bias after an optimizer step, by the loads of all ranks (moe; no-op elsewhere)."""
+    """Moves the experts' selection bias after an optimizer step, by the loads of all ranks (moe; no-op
+    elsewhere).
+    """
 
     def __init__(self, balance: Callable[[Callable[[torch.Tensor], torch.Tensor] | None], None]) -> None:
         self.balance = balance

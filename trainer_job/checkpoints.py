@@ -1,8 +1,9 @@
 """Which checkpoints may be trusted: the `.complete` marker, its verification, and the order of deletion.
 
-The Trainer writes a checkpoint file by file, with no last word. Ours is the marker, written after every rank has
-saved: the sizes of all files, the step and the number of ranks, flushed, then renamed into place. A folder without
-a marker, or whose files no longer have those sizes, is passed over. This module knows files, not tensors.
+The Trainer writes a checkpoint file by file, with no last word. Ours is the marker, written after every rank
+has saved: the sizes of all files, the step and the number of ranks, flushed, then renamed into place. A
+folder without a marker, or whose files no longer have those sizes, is passed over. This module knows files,
+not tensors.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def list_checkpoints(unit_folder: Path) -> list[Path]:
 
 
 def mark_complete(folder: Path, *, step: int, world_size: int, identity: str, last: bool) -> None:
-    """Flush every file of a checkpoint to disk, then write its marker; `last` says that training ended here."""
+    """Flush a checkpoint's files to disk, then write its marker; `last` says that training ended here."""
     sizes: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp"):
@@ -85,7 +86,9 @@ def find_resumable(
 
 
 def rotate(unit_folder: Path, *, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` complete checkpoints and the best one. Call only after a new marker stands."""
+    """Delete all but the newest `keep` complete checkpoints and the best one. Call only after a new marker
+    stands.
+    """
     complete = [path for path in list_checkpoints(unit_folder) if (path / MARKER).is_file()]
     for folder in complete[:-keep]:
         if _step_of(folder) != best_step:

@@ -35,7 +35,7 @@ def _as_text(value: object) -> object:
 
 
 class HubSource(Settings):
-    """A data set of the Hugging Face hub; `splits` maps our split names to the hub's (None: cut from train)."""
+    """A data set of the Hugging Face hub; `splits` maps our split names to the hub's."""
 
     kind: Literal["hub"]
     path: str
@@ -148,9 +148,10 @@ class DomainConfig(Settings):
 class DataConfig(Settings):
     """The domains and how they are cut. `*_samples` are totals over all domains; null takes every row.
 
-    `domain_shares` spreads a total over the domains evenly, or by size^(1/`share_temperature`); `label_shares`
-    spreads a domain's training rows over its labels. Evaluation splits always keep a domain's own label shares.
-    `leak_levels` is what the leak guard looks for; `keep_leaks` reports leaks but trains on them.
+    `domain_shares` spreads a total over the domains evenly, or by size^(1/`share_temperature`);
+    `label_shares` spreads a domain's training rows over its labels. Evaluation splits always keep a domain's
+    own label shares. `leak_levels` is what the leak guard looks for; `keep_leaks` reports leaks but trains on
+    them.
     """
 
     root: Path | None = None
@@ -174,7 +175,10 @@ class DataConfig(Settings):
         for name, domain in self.domains.items():
             unknown = sorted(set(domain.labels) - set(self.labels))
             if unknown:
-                msg = f"domain {name!r} declares labels {unknown}, outside data.labels={list(self.labels)}; correct one"
+                msg = (
+                    f"domain {name!r} declares labels {unknown}, outside data.labels={list(self.labels)}; "
+                    "correct one"
+                )
                 raise ValueError(msg)
         return self
 
@@ -182,7 +186,8 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The backbone (`hub id`, local folder, or `package:NAME`) and the stratified geometry upon it.
 
-    `matched_variant` is the variant whose added parameters the control `none:matched` equals.
+    `matched_variant` is the variant whose added parameters the control `none:matched` equals;
+    `out_of_domain_score` what the service calls out of domain by (docs/models.md compares them).
 
     `family: null` runs a checkpoint as what it is; `distilbert` also takes a BERT checkpoint and converts it.
     `pooling` matters for gpt2 alone: the mean over content tokens (null), or the last token.
@@ -200,6 +205,7 @@ class ModelConfig(Settings):
     domain_bias: bool = True
     domain_dropout: float = Field(0.5, ge=0, le=1)
     dropout: float | None = Field(None, ge=0, lt=1)
+    out_of_domain_score: Literal["energy", "mahalanobis", "nearest"] = "energy"
     domain_loss: float = Field(0.1, ge=0)
     geometry_loss: float = Field(0.05, ge=0)
     balance_loss: float = Field(0.01, ge=0)
@@ -208,9 +214,10 @@ class ModelConfig(Settings):
 class TrainingConfig(Settings):
     """Optimisation. `batch_size` is global: the same on one process and on many.
 
-    `micro_batch_size` is rows a process and forward pass; the rest of its share is accumulated. `evaluations` is
-    their number over the run (null: one an epoch); each also saves a checkpoint. `keep_checkpoints` keeps them after
-    a unit is bundled. `frozen_blocks` keeps the embeddings and that many lowest blocks as pretrained. `test_given_domain` reads the test split a second time with each row's domain given.
+    `micro_batch_size` is rows a process and forward pass; the rest of its share is accumulated. `evaluations`
+    is their number over the run (null: one an epoch); each also saves a checkpoint. `keep_checkpoints` keeps
+    them after a unit is bundled. `frozen_blocks` keeps the embeddings and that many lowest blocks as
+    pretrained. `test_given_domain` reads the test split a second time with each row's domain given.
     """
 
     epochs: float = Field(10, gt=0)
@@ -238,8 +245,9 @@ class TrainingConfig(Settings):
 
 
 class HardwareConfig(Settings):
-    """Where it runs. `processes: auto` is one per visible GPU, one on a CPU; `precision: auto` is bf16 on GPUs
-    that have it and fp32 elsewhere."""
+    """Where it runs. `processes: auto` is one per visible GPU, one on a CPU; `precision: auto` is bf16 on
+    GPUs that have it and fp32 elsewhere.
+    """
 
     processes: int | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -267,7 +275,8 @@ class RunConfig(Settings):
         unknown = [name for name in value if name not in ARMS]
         if unknown or not value or len(set(value)) < len(value):
             msg = (
-                f"variants {list(value)} must be distinct and among {list(VARIANTS)}, none:matched, or VARIANT:CONTROL "
+                f"variants {list(value)} must be distinct and among {list(VARIANTS)}, none:matched, or "
+                "VARIANT:CONTROL "
                 f"with a control of {list(CONTROLS)}; correct or remove {unknown or 'the repeats'}"
             )
             raise ValueError(msg)

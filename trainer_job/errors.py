@@ -29,7 +29,7 @@ class ConfigError(JobError):
     exit_code = 2
 
 
-class ResultsMismatch(ConfigError):
+class ResultsMismatch(ConfigError):  # noqa: N818 - an outcome, named as people say it
     """The results folder holds units of another configuration or of other data."""
 
 
@@ -45,31 +45,31 @@ class WeightsError(JobError):
     exit_code = 3
 
 
-class TrainingFailed(JobError):
+class TrainingFailed(JobError):  # noqa: N818 - an outcome, named as people say it
     """Training failed for good: not finite again after a retry, or the same exception twice."""
 
     exit_code = 42
 
 
-class PartialFailure(JobError):
+class PartialFailure(JobError):  # noqa: N818 - an outcome, named as people say it
     """Some units failed for good while the others are complete."""
 
     exit_code = 70
 
 
-class Preempted(JobError):
+class Preempted(JobError):  # noqa: N818 - an outcome, named as people say it
     """The job was asked to stop; what was running is saved as a checkpoint."""
 
     exit_code = 75
 
 
-class ExportRefused(JobError):
+class ExportRefused(JobError):  # noqa: N818 - an outcome, named as people say it
     """An exported file does not compute what the model does, or is less accurate than the bound allows."""
 
     exit_code = 1
 
 
-class Locked(JobError):
+class Locked(JobError):  # noqa: N818 - an outcome, named as people say it
     """Another job holds the results folder."""
 
     exit_code = 1

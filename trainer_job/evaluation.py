@@ -32,22 +32,28 @@ def metrics_of(rows: Arrays, corpus: Corpus, *, temperature: float = 1.0) -> dic
     )
 
 
-def calibrate(validation: Arrays, *, quantile: float = OUT_OF_DOMAIN_QUANTILE) -> dict[str, Any]:
-    """Temperature by validation NLL, and the energy above which a text counts as out of domain."""
-    energy = np.asarray(validation["energy"], dtype=np.float64)
+def calibrate(
+    validation: Arrays, *, quantile: float = OUT_OF_DOMAIN_QUANTILE, score: str = "energy"
+) -> dict[str, Any]:
+    """Temperature by validation NLL, and the score above which a text counts as out of domain."""
+    strangeness = np.asarray(validation[score], dtype=np.float64)
     return {
         "temperature": float(fit_temperature(validation["logits"], validation["labels"])),
         "out_of_domain": {
-            "score": "energy",
+            "score": score,
             "quantile": quantile,
-            "threshold": float(np.quantile(energy, quantile)),
+            "threshold": float(np.quantile(strangeness, quantile)),
         },
     }
 
 
-def scores(validation: Arrays, test: Arrays, corpus: Corpus, test_given: Arrays | None) -> dict[str, Any]:
-    """Everything about quality: validation, test (domain inferred, and given), and calibration before and after."""
-    calibration = calibrate(validation)
+def scores(
+    validation: Arrays, test: Arrays, corpus: Corpus, test_given: Arrays | None, *, score: str = "energy"
+) -> dict[str, Any]:
+    """Everything about quality: validation, test (domain inferred, and given), and calibration before and
+    after.
+    """
+    calibration = calibrate(validation, score=score)
     temperature = calibration["temperature"]
     plain_validation, plain_test = metrics_of(validation, corpus), metrics_of(test, corpus)
     scaled_validation = metrics_of(validation, corpus, temperature=temperature)
@@ -70,7 +76,9 @@ def scores(validation: Arrays, test: Arrays, corpus: Corpus, test_given: Arrays 
 
 
 def reliability(rows: Arrays, *, temperature: float, bins: int = 10) -> list[dict[str, Any]]:
-    """Per confidence bin: rows, mean confidence and accuracy on the calibrated probabilities (empty bins left out)."""
+    """Per confidence bin: rows, mean confidence and accuracy on the calibrated probabilities (empty bins left
+    out).
+    """
     probabilities = softmax(rows["logits"], temperature=temperature)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == rows["labels"]
@@ -114,7 +122,9 @@ def strata_of(validation: Arrays, corpus: Corpus) -> dict[str, Any] | None:
 def write_predictions(
     path: Path, splits: Mapping[str, Arrays | None], *, labels: tuple[str, ...], temperature: float
 ) -> None:
-    """predictions.parquet: one line a row and split, with logits, calibrated probabilities, prediction and domain."""
+    """predictions.parquet: one line a row and split, with logits, calibrated probabilities, prediction and
+    domain.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

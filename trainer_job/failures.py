@@ -1,7 +1,7 @@
 """What a worker leaves behind when it fails, and how often a unit may be tried again.
 
-Each rank writes its own record; the earliest one is the cause, the others are its echo. It does not know how a
-worker is started.
+Each rank writes its own record; the earliest one is the cause, the others are its echo. It does not know how
+a worker is started.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Failure:
 
 
 def write_failure(folder: Path, error: BaseException, *, unit: Unit | None, rank: int) -> None:
-    """Record an exception of this rank; never raises, because it is called while another error is under way."""
+    """Record an exception of this rank; never raises, for another error is already under way."""
     surroundings = isinstance(error, OSError) and error.errno in _SURROUNDINGS
     owner = None if surroundings or isinstance(error, DataError | WeightsError | ConfigError) else unit
     record = {

@@ -1,7 +1,7 @@
 """Writing a file whole or not at all, and JSON without NaN.
 
-Everything that another process may read while the sweep runs goes through `write_text`: written aside, flushed to
-the disk, then renamed over the old file. It knows nothing of what the files mean.
+Everything that another process may read while the sweep runs goes through `write_text`: written aside,
+flushed to the disk, then renamed over the old file. It knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def sync_directory(directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` atomically. Raises OSError (disk full, read-only) and leaves the old file then."""
+    """Replace `path` by `text` atomically. Raises OSError (disk full, read-only) and leaves the old file
+    then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -45,8 +47,10 @@ def write_text(path: Path, text: str) -> None:
     sync_directory(path.parent)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: NaN and infinities become None, numpy scalars and arrays become Python's, paths text."""
+def plain(value: Any) -> Any:  # noqa: PLR0911 - one return a kind of value reads best
+    """A value as JSON can hold it: NaN and infinities become None, numpy scalars and arrays become Python's,
+    paths text.
+    """
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int):
@@ -71,7 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None when the file is missing or no JSON object (half-written by somebody else)."""
+    """The object in `path`; None when the file is missing or holds no JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

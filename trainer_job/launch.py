@@ -38,7 +38,7 @@ class Devices:
 
 
 def visible_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Identifiers of the GPUs that a child process would see, asked of the driver's tool; empty without one."""
+    """Identifiers of the GPUs that a child process would see, asked of the driver's tool."""
     chosen = environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return tuple(part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1"))
@@ -59,7 +59,9 @@ def visible_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def choose_devices(config: RunConfig, gpus: tuple[str, ...]) -> Devices:
-    """Settle device kind and process count. Raises ConfigError when they cannot be had or split the batch unevenly."""
+    """Settle device kind and process count. Raises ConfigError when they cannot be had or split the batch
+    unevenly.
+    """
     hardware = config.hardware
     kind = ("cuda" if gpus else "cpu") if hardware.device == "auto" else hardware.device
     if kind == "cuda" and not gpus:
@@ -71,7 +73,8 @@ def choose_devices(config: RunConfig, gpus: tuple[str, ...]) -> Devices:
         wanted = _largest_divisor(config.training.batch_size, len(gpus)) if kind == "cuda" else 1
     if kind == "cuda" and wanted > len(gpus):
         raise ConfigError(
-            f"hardware.processes={wanted}: {len(gpus)} GPU(s) are visible; set hardware.processes ≤ {len(gpus)}"
+            f"hardware.processes={wanted}: {len(gpus)} GPU(s) are visible; set hardware.processes ≤ "
+            f"{len(gpus)}"
         )
     split_batch(config, wanted)
     return Devices(kind=kind, processes=wanted, gpus=gpus[:wanted] if kind == "cuda" else ())
@@ -83,11 +86,14 @@ def _largest_divisor(number: int, at_most: int) -> int:
 
 
 def split_batch(config: RunConfig, processes: int) -> tuple[int, int]:
-    """(rows per process and forward pass, accumulation steps). Raises ConfigError when the global batch does not divide."""
+    """(rows per process and forward pass, accumulation steps). Raises ConfigError when the global batch does
+    not divide.
+    """
     batch = config.training.batch_size
     if batch % processes:
         raise ConfigError(
-            f"training.batch_size={batch} does not divide by {processes} processes; set a multiple of {processes}"
+            f"training.batch_size={batch} does not divide by {processes} processes; set a multiple of "
+            f"{processes}"
         )
     share = batch // processes
     micro = config.training.micro_batch_size
@@ -95,7 +101,8 @@ def split_batch(config: RunConfig, processes: int) -> tuple[int, int]:
         return share, 1
     if share % micro:
         raise ConfigError(
-            f"training.micro_batch_size={micro} does not divide the {share} rows a process; set a divisor of {share}"
+            f"training.micro_batch_size={micro} does not divide the {share} rows a process; set a divisor of "
+            f"{share}"
         )
     return micro, share // micro
 
@@ -110,7 +117,9 @@ def worker_command(devices: Devices, config_file: Path) -> list[str]:
 
 
 def worker_environment(devices: Devices, config: RunConfig, environ: Mapping[str, str]) -> dict[str, str]:
-    """The workers' environment: devices, threads, quiet libraries, torchrun's patience within the grace period."""
+    """The workers' environment: devices, threads, quiet libraries, torchrun's patience within the grace
+    period.
+    """
     child = dict(environ)
     child["CUDA_VISIBLE_DEVICES"] = ",".join(devices.gpus)
     child["STRATIFIED_SUPERVISOR_PID"] = str(os.getpid())

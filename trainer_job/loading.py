@@ -1,7 +1,7 @@
 """From a file name, the environment and `--set` to one validated `RunConfig`.
 
-Later sources win: the YAML file, then `STRATIFIED_TRAIN__SECTION__KEY` variables, then `--set section.key=value`.
-It does not know what any key means; `trainer_job.config` decides what is allowed.
+Later sources win: the YAML file, then `STRATIFIED_TRAIN__SECTION__KEY` variables, then `--set
+section.key=value`. It does not know what any key means; `trainer_job.config` decides what is allowed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ def shipped_names() -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """The file that `--config` means: a path, or the bare name of a shipped configuration. Raises ConfigError."""
+    """The file that `--config` means: a path, or the bare name of a shipped configuration. Raises
+    ConfigError.
+    """
     path = Path(name)
     if path.is_file():
         return path
     shipped = SHIPPED / f"{name}.yaml"
     if "/" not in name and shipped.is_file():
         return shipped
-    msg = f"--config {name!r}: no such file and no shipped configuration; give a YAML file or one of {shipped_names()}"
+    msg = (
+        f"--config {name!r}: no such file and no shipped configuration; give a YAML file or one of "
+        f"{shipped_names()}"
+    )
     raise ConfigError(msg)
 
 
@@ -91,7 +96,7 @@ def apply_settings(tree: dict[str, Any], settings: Iterable[str]) -> None:
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names that are allowed where an unknown key was found, as far as the location leads through sections."""
+    """Names allowed where an unknown key was found, as far as the location leads through sections."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None

@@ -1,8 +1,8 @@
 """One job a results folder: an advisory lock that a dead holder cannot keep.
 
-`flock` belongs to the open file, so the kernel drops it when the last process that has it open is gone, however
-it went. The supervisor hands the open file to its workers: while an orphaned worker still writes, nobody else may.
-It knows nothing of what is done under the lock.
+`flock` belongs to the open file, so the kernel drops it when the last process that has it open is gone,
+however it went. The supervisor hands the open file to its workers: while an orphaned worker still writes,
+nobody else may. It knows nothing of what is done under the lock.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def hold(
 ) -> Iterator[int]:
     """Hold the folder's lock; yields the open file's descriptor, for handing on to workers.
 
-    When the recorded holder is dead but its workers are still saving, waits up to `patience` seconds for them.
-    Raises Locked when a living job has the folder. `on_takeover` is told about a dead holder's record.
+    When the recorded holder is dead but its workers are still saving, waits up to `patience` seconds for
+    them. Raises Locked when a living job has the folder. `on_takeover` is told about a dead holder's record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
@@ -66,7 +66,8 @@ def hold(
             if _alive(holder) or time.monotonic() > deadline:
                 who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
                 raise Locked(
-                    f"{folder}: in use by {who}; one job a results folder: wait for it, stop it, or set another `results`"
+                    f"{folder}: in use by {who}; one job a results folder: wait for it, stop it, or set "
+                    "another `results`"
                 )
             time.sleep(pause)
         if holder and on_takeover is not None:

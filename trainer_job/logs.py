@@ -1,6 +1,7 @@
 """structlog's set-up for the job: readable lines on a terminal, one JSON object a line elsewhere, on stderr.
 
-It does not know what is logged. Nothing is configured at import; `configure` is called by `__main__` and the worker.
+It does not know what is logged. Nothing is configured at import; `configure` is called by `__main__` and the
+worker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a run would do, from the configuration alone: units, steps, devices, and a rough size and time.
 
-It opens no data set, no weights beyond a local config.json, no GPU and no network; so sizes that only the data know
-are said to be unknown, and times are orders of magnitude.
+It opens no data set, no weights beyond a local config.json, no GPU and no network; so sizes that only the
+data know are said to be unknown, and times are orders of magnitude.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def make_plan(config: RunConfig, devices: Devices) -> Plan:
 
 
 def backbone_size(name: str) -> tuple[int, int, int]:
-    """(width, blocks, vocabulary) out of a local config.json; DistilBERT-base's where there is none at hand."""
+    """(width, blocks, vocabulary) out of a local config.json; DistilBERT-base's where none is at hand."""
     for folder in _folders(name):
         for path in (folder / "config.json", folder / "model" / "config.json"):
             if path.is_file():

@@ -1,12 +1,13 @@
 """What all units of a sweep share, made once before any training: corpus, tokenizer, token tables, baselines.
 
-Everything that can be refused is refused here: a missing domain, a missing backbone, a results folder of other
-data. It does not know the Trainer.
+Everything that can be refused is refused here: a missing domain, a missing backbone, a results folder of
+other data. It does not know the Trainer.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ CALIBRATION_ROWS = 60  # a domain: about ten thousand content tokens in all
 
 @dataclass(frozen=True)
 class Prepared:
-    """Inputs of every unit. `tables` holds train, validation and test as token ids; `collator` makes batches."""
+    """Inputs of every unit: `tables` holds each split as token ids, `collator` makes batches of them."""
 
     corpus: Corpus
     tokenizer: Any
@@ -92,7 +93,8 @@ def check_backbone(layout: Layout, digest: str) -> None:
         write_json(path, {"sha256": digest})
     elif recorded != digest:
         raise WeightsError(
-            f"backbone sha256 {digest[:12]}… differs from {recorded[:12]}…, from which this sweep's other units "
+            f"backbone sha256 {digest[:12]}… differs from {recorded[:12]}…, from which this sweep's other "
+            "units "
             "started; every arm starts from the same weights: restore the backbone or set another `results`"
         )
 
@@ -130,8 +132,10 @@ def _record(
     if earlier and earlier["fingerprint"] != corpus.fingerprint:
         if finished_records(layout, config_digest=config_hash(config)):
             raise ResultsMismatch(
-                f"{layout.results}: its units were trained on data {earlier['fingerprint'][:12]}…, the sources now "
-                f"give {corpus.fingerprint[:12]}…; one folder holds one experiment: set another `results` or restore the data"
+                f"{layout.results}: its units were trained on data {earlier['fingerprint'][:12]}…, the "
+                "sources now "
+                f"give {corpus.fingerprint[:12]}…; one folder holds one experiment: set another `results` or "
+                "restore the data"
             )
         (layout.state / "baselines.json").unlink(missing_ok=True)
     baselines(config, layout, corpus)
@@ -153,7 +157,9 @@ def _record(
 
 
 def baselines(config: RunConfig, layout: Layout, corpus: Corpus) -> dict[str, Any]:
-    """Majority class and TF-IDF with logistic regression on exactly the training rows; computed once a data set."""
+    """Majority class and TF-IDF with logistic regression on exactly the training rows; computed once a data
+    set.
+    """
     path = layout.state / "baselines.json"
     kept = read_json(path)
     if kept and kept.get("fingerprint") == corpus.fingerprint:
@@ -170,9 +176,13 @@ def baselines(config: RunConfig, layout: Layout, corpus: Corpus) -> dict[str, An
 
 
 def calibration_batches(
-    prepared: Prepared, *, rows_per_domain: int = CALIBRATION_ROWS
+    prepared: Prepared,
+    *,
+    rows_per_domain: int = CALIBRATION_ROWS,
+    names: Sequence[str] = ("input_ids", "attention_mask"),
 ) -> list[dict[str, Any]]:
-    """Batches of `input_ids` and `attention_mask` from the first training rows of each domain, for the gate's start.
+    """Batches of `input_ids` and `attention_mask` from the first training rows of each domain, for the gate's
+    start.
 
     The corpus is shuffled already, so the first rows are a sample; every unit gets the same ones.
     """
@@ -187,5 +197,5 @@ def calibration_batches(
     batches = []
     for at in range(0, len(chosen), 32):
         batch = prepared.collator([table[place] for place in chosen[at : at + 32]])
-        batches.append({name: batch[name] for name in ("input_ids", "attention_mask")})
+        batches.append({name: batch[name] for name in names})
     return batches

@@ -1,4 +1,5 @@
-"""Watching one worker process (or torchrun): passing on the wish to stop, and ending it when the grace is over.
+"""Watching one worker process (or torchrun): passing on the wish to stop, and ending it when the grace is
+over.
 
 It does not know what the worker does; it returns how the process ended.
 """
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -67,8 +68,9 @@ def run_worker(
 ) -> int:
     """Start the command and wait for its end; returns its code (negative: the signal's number).
 
-    The process gets its own session, so that the terminal's Ctrl-C reaches it once, through us. It inherits the
-    descriptor `lock`, so the results folder stays locked while it lives. `on_tick` is called while waiting.
+    The process gets its own session, so that the terminal's Ctrl-C reaches it once, through us. It inherits
+    the descriptor `lock`, so the results folder stays locked while it lives. `on_tick` is called while
+    waiting.
     """
     process = subprocess.Popen(
         command, env=dict(environment), start_new_session=True, pass_fds=(lock,), stdin=subprocess.DEVNULL
@@ -94,7 +96,5 @@ def run_worker(
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL the worker and everything that it started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

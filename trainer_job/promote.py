@@ -10,7 +10,8 @@ from typing import Any
 from trainer_job.config import ARMS, RunConfig
 from trainer_job.errors import ConfigError
 from trainer_job.files import read_json, write_json
-from trainer_job.results import now, write
+from trainer_job.provenance import now
+from trainer_job.results import write
 from trainer_job.selection import best_seed, verdict
 from trainer_job.units import Layout, Unit, config_hash, finished_records
 

@@ -1,6 +1,7 @@
 """report.md and report.html out of a results.json record: tables, plots, the verdict.
 
-The HTML is one file: its plots are inside. Input is the record alone, so a report can be made again at any time.
+The HTML is one file: its plots are inside. Input is the record alone, so a report can be made again at any
+time.
 """
 
 from __future__ import annotations

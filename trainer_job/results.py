@@ -1,22 +1,13 @@
 """results.json: the whole sweep in one file, rebuilt from the units' own records after each of them.
 
-It holds no state of its own: deleting it loses nothing that `report` cannot rebuild. Paths inside are relative to
-the folder that holds it. It does not know how units are trained.
+It holds no state of its own: deleting it loses nothing that `report` cannot rebuild. Paths inside are
+relative to the folder that holds it. It does not know how units are trained.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import socket
-import subprocess
-import time
-import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -27,22 +18,13 @@ from trainer_job.config import RunConfig
 from trainer_job.errors import JobError
 from trainer_job.evaluation import read_predictions
 from trainer_job.files import plain, read_json, write_json
-from trainer_job.launch import Devices, available_cores
+from trainer_job.launch import Devices
+from trainer_job.provenance import environment, run_entry
 from trainer_job.selection import BASELINE, Predictions, best_seed, compare, select, standard_error, verdict
 from trainer_job.units import Layout, config_hash, control_of, finished_records, planned_units, read_status
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "schemas" / "results.schema.json"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "safetensors",
-    "numpy",
-    "scikit-learn",
-    "stratified-sentiment",
-)
 _UNIT_KEYS = [
     "variant",
     "control",
@@ -82,7 +64,7 @@ def load_schema() -> dict[str, Any]:
 
 
 def validate(record: Mapping[str, Any]) -> None:
-    """Check a record against the schema. Raises JobError naming the place: that is a fault of the job itself."""
+    """Check a record against the schema. Raises JobError naming the place: a fault of the job itself."""
     import jsonschema
 
     problems = list(jsonschema.Draft202012Validator(load_schema()).iter_errors(record))
@@ -91,11 +73,6 @@ def validate(record: Mapping[str, Any]) -> None:
         raise JobError(
             f"results.json: {place}: {problems[0].message[:200]}; the schema is law: report this fault"
         )
-
-
-def now() -> str:
-    """The time as ISO 8601, UTC, whole seconds."""
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def build(
@@ -121,7 +98,7 @@ def build(
     return {
         "schema_version": SCHEMA_VERSION,
         "status": status,
-        "run": _run(layout, status=status, command=command, devices=devices),
+        "run": run_entry(layout, status=status, command=command, devices=devices),
         "config": config.model_dump(mode="json"),
         "config_hash": config_hash(config),
         "environment": environment(),
@@ -164,7 +141,7 @@ def load_predictions(layout: Layout, records: Sequence[Mapping[str, Any]], split
 def unit_entries(
     config: RunConfig, layout: Layout, records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Every unit of the plan and every finished one: the full record, or what is known of an unfinished one."""
+    """Every unit of the plan and every finished one, each with what is known of it."""
     done = {(record["variant"], record["seed"]): record for record in records}
     entries = []
     for unit in planned_units(config):
@@ -256,50 +233,3 @@ def _promoted(layout: Layout, records: Sequence[Mapping[str, Any]]) -> dict[str,
     if chosen and any((r["variant"], r["seed"]) == (chosen["variant"], chosen["seed"]) for r in records):
         return chosen
     return None
-
-
-def _run(layout: Layout, *, status: str, command: Sequence[str], devices: Devices) -> dict[str, Any]:
-    """Who ran this and when; the id and the start survive interruptions."""
-    path = layout.state / "run.json"
-    run = read_json(path)
-    if run is None:
-        run = {"id": uuid.uuid4().hex[:12], "started": now()}
-        write_json(path, run)
-    finished = now() if status in ("complete", "partial") else None
-    return {
-        **run,
-        "finished": finished,
-        "command": list(command),
-        "host": socket.gethostname(),
-        "devices": {"kind": devices.kind, "processes": devices.processes, "text": devices.describe()},
-    }
-
-
-@lru_cache(maxsize=1)
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit, as far as they can be known."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "packages": versions,
-        "platform": platform.platform(),
-        "cores": available_cores(),
-        "commit": os.environ.get("STRATIFIED_REVISION") or _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, when the code runs out of one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

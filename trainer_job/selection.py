@@ -1,6 +1,7 @@
 """Which variant to serve, by validation alone, and what may be said about the others, in words.
 
-Input: unit records and their predictions as arrays. It does not read files and does not know how units are trained.
+Input: unit records and their predictions as arrays. It does not read files and does not know how units are
+trained.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from trainer_job.significance import holm, mcnemar, minimum_detectable_differenc
 BASELINE = "none"
 ALPHA = 0.05
 RULE = (
-    "none, unless a variant's validation macro-F1 is higher with p < 0.05 (paired bootstrap over rows and seeds, "
+    "none, unless a variant's validation macro-F1 is higher with p < 0.05 (paired bootstrap over rows and "
+    "seeds, "
     "Holm-corrected over the variants); among several, the highest; its seed is the best on validation"
 )
 
@@ -31,7 +33,7 @@ class Predictions:
 
 
 def standard_error(predicted: np.ndarray, labels: np.ndarray, *, samples: int) -> float:
-    """Standard error of macro-F1 over rows (and seeds), by bootstrap: a quarter of the 95 % interval's width."""
+    """Standard error of macro-F1 over rows and seeds, by bootstrap: the 95 % interval's width / 3.92."""
     found = paired_bootstrap(predicted, labels, labels, "macro_f1", samples=samples)
     low, high = found["ci95"]
     return float((high - low) / 3.92)
@@ -45,8 +47,9 @@ def is_control(name: str) -> bool:
 def compare(split: str, predictions: Predictions, *, samples: int) -> list[dict[str, Any]]:
     """Differences in macro-F1 on one split, with 95 % interval, p, Holm-corrected p and McNemar.
 
-    Two families, each corrected by itself: every variant against `none`, by which selection goes; and what the
-    controls are for: each variant against its own controls and `none:matched`, and each control against `none`.
+    Two families, each corrected by itself: every variant against `none`, by which selection goes; and what
+    the controls are for: each variant against its own controls and `none:matched`, and each control against
+    `none`.
     """
     names = list(predictions.by_variant)
     proper = [name for name in names if not is_control(name) and name != BASELINE]
@@ -105,7 +108,7 @@ def best_seed(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def select(
     records: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """{variant, seed, path, rule, reason}: what to serve by RULE; None while no variant proper is finished."""
+    """{variant, seed, path, rule, reason}: what to serve by RULE; None while no variant is finished."""
     records = [record for record in records if not is_control(record["variant"])]
     if not records:
         return None
@@ -118,7 +121,10 @@ def select(
     }
     if BASELINE not in means:
         chosen = max(means, key=lambda name: means[name])
-        reason = f"highest validation macro-F1 ({means[chosen]:.3f}) among the trained; the baseline `none` was not trained"
+        reason = (
+            f"highest validation macro-F1 ({means[chosen]:.3f}) among the trained; "
+            "the baseline `none` was not trained"
+        )
     else:
         better = [
             entry
@@ -168,7 +174,8 @@ def verdict(
         sentences.append(
             f"{len(within)} of {len(test)} variants are within two standard errors of `none` or better; with "
             f"{test[0]['n']} rows and {test[0]['seeds']} seed(s), differences in accuracy below about "
-            f"{100 * max(entry['detectable_accuracy_difference'] for entry in test):.1f} points cannot be told from chance."
+            f"{100 * max(entry['detectable_accuracy_difference'] for entry in test):.1f} points cannot be "
+            "told from chance."
         )
     sentences += _against_controls(comparisons) + _against_tfidf(variants, baselines)
     return " ".join(sentences)

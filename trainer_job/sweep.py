@@ -1,7 +1,9 @@
-"""The supervisor: plan, start workers, watch, try again, record. It is the process of `run`, and PID 1 in a container.
+"""The supervisor: plan, start workers, watch, try again, record. It is the process of `run`, and PID 1 in a
+container.
 
 torchrun ends in 1 whatever its workers said, so the supervisor reads what they wrote (status.json of a unit,
-failure-N.json of a rank) and decides the exit code itself. It never imports torch: it outlives whatever breaks there.
+failure-N.json of a rank) and decides the exit code itself. It never imports torch: it outlives whatever
+breaks there.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def source_signature(config: RunConfig) -> str:
 
 @dataclass
 class Sweep:
-    """One run of the sweep. `record(status)` rebuilds results.json; it is called after every finished unit."""
+    """One run of the sweep. `record(status)` rebuilds results.json, after every finished unit."""
 
     config: RunConfig
     layout: Layout
@@ -69,7 +71,9 @@ class Sweep:
         self.last: dict[str, Any] = {}
 
     def run(self) -> bool:
-        """Train what is missing; True when there was anything to do. Raises JobError with the job's exit code."""
+        """Train what is missing; True when there was anything to do. Raises JobError with the job's exit
+        code.
+        """
         with lock.hold(self.layout.results, on_takeover=self._report_takeover) as handle:
             self._check_folder()
             signature = source_signature(self.config)
@@ -83,7 +87,9 @@ class Sweep:
             return True
 
     def _keep_or_rebuild(self) -> None:
-        """Nothing to train: leave a complete record as it is; make it anew when it is missing or says otherwise."""
+        """Nothing to train: leave a complete record as it is; make it anew when it is missing or says
+        otherwise.
+        """
         found = read_json(self.layout.record)
         if found is not None and found.get("status") == "complete":
             self.last = found
@@ -92,6 +98,13 @@ class Sweep:
 
     def _write(self, status: str) -> None:
         self.last = self.record(status)
+
+    def _write_anyway(self, status: str) -> None:
+        """Record a bad end as far as possible: the reason for it must not be lost over the record."""
+        try:
+            self._write(status)
+        except Exception as error:  # such as the full disk that is being reported
+            self.log.error("record_not_written", kind=type(error).__name__, error=str(error))
 
     def pending(self) -> list[Unit]:
         """Units that are neither complete for the recorded data nor failed for good in this run."""
@@ -118,7 +131,8 @@ class Sweep:
             return  # nothing was trained under the other configuration
         names = differing_keys(recorded.get("config", {}), self.config)
         raise ResultsMismatch(
-            f"{self.layout.results}: holds units of another configuration (different: {', '.join(names[:6]) or 'version'}); "
+            f"{self.layout.results}: holds units of another configuration (different: "
+            f"{', '.join(names[:6]) or 'version'}); "
             "one folder holds one experiment: set another `results`, or move this one away"
         )
 
@@ -177,17 +191,18 @@ class Sweep:
     def _preempt(self, running: list[Unit]) -> None:
         for unit in running:  # no checkpoint of this moment; the last complete one counts
             write_status(self.layout.unit(unit), "preempted")
-        self._write("preempted")
+        self._write_anyway("preempted")
         left = len(self.pending())
         raise Preempted(
-            f"stopped by {self.stop.signal_name or 'a signal to the worker'} with {left} of {len(self.units)} units to go; "
+            f"stopped by {self.stop.signal_name or 'a signal to the worker'} with {left} of "
+            f"{len(self.units)} units to go; "
             "finished units and checkpoints are kept: run the same command to go on"
         )
 
     def _judge(self, failure: Failure) -> None:
         """Decide after a failure: end the job, give the unit up, or try it again."""
         if failure.unit is None:
-            self._write("partial")
+            self._write_anyway("partial")
             raise failure.as_error()
         folder = self.layout.unit(failure.unit)
         if self.ledger.is_final(failure):
@@ -203,7 +218,7 @@ class Sweep:
         if not self.failed:
             self._write("complete")
             return
-        self._write("partial")
+        self._write_anyway("partial")
         names = ", ".join(sorted(unit.name for unit in self.failed))
         done = len(finished_records(self.layout, config_digest=config_hash(self.config)))
         if done == 0:
@@ -211,7 +226,8 @@ class Sweep:
                 f"every unit failed for good ({names}); see status.json of each, mend the cause, run again"
             )
         raise PartialFailure(
-            f"{len(self.failed)} of {len(self.units)} units failed for good ({names}), the others are complete; "
+            f"{len(self.failed)} of {len(self.units)} units failed for good ({names}), the others are "
+            "complete; "
             "see their status.json, mend the cause and run again"
         )
 

@@ -1,17 +1,15 @@
-"""One unit on `transformers.Trainer`: arguments, optimizer groups, the order of rows, evaluation, the best weights.
+"""One unit on `transformers.Trainer`: its arguments, optimizer groups, row order, and predictions by row.
 
 Traps that this file closes, all of them silent: a loss multiplied by the number of processes (the model says
-`accepts_loss_kwargs = False`), NaN losses hidden from the log, nn.DataParallel, predictions in another order than
-the data set, unsynchronised stops, and checkpoints that look finished. It does not know where rows come from, nor
-what becomes of the predictions.
+`accepts_loss_kwargs = False`), NaN losses hidden from the log, nn.DataParallel, predictions in another order
+than the data set, unsynchronised stops, and checkpoints that look finished. It does not know where rows come
+from, nor what becomes of the predictions.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,75 +19,23 @@ from torch.utils.data import Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.training_args import ParallelMode
 
+from trainer_job.batches import GlobalBatches
 from trainer_job.config import RunConfig
-from trainer_job.data import length_grouped_order
 from trainer_job.errors import JobError
 from trainer_job.launch import split_batch
+from trainer_job.meter import Meter
 from trainer_job.ranks import sum_over_ranks
 
 CARRIED = ("labels", "domain_id", "row_id")
-KEPT = ("logits", "domain_logits", "energy", "geometry", "occupancy")
-
-
-class GlobalBatches(Sampler[int]):
-    """Rows in the order of whole global batches, so that any number of ranks sees the same ones.
-
-    Rank r of R takes every R-th micro-batch of what this yields. The rows of an epoch's last, incomplete batch are
-    left out (other ones in each epoch); fewer rows than one batch are repeated to fill it.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed = list(lengths), batch_size, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch, also when it resumes inside one."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.steps * self.batch_size
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps an epoch."""
-        return max(1, len(self.lengths) // self.batch_size)
-
-    def __iter__(self) -> Iterator[int]:
-        order = length_grouped_order(
-            self.lengths, batch_size=self.batch_size, seed=self.seed, epoch=self.epoch
-        )
-        full = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
-        rows = [row for batch in full if len(batch) == self.batch_size for row in batch]
-        if not rows:
-            rows = (order * math.ceil(self.batch_size / len(order)))[: self.batch_size]
-        return iter(rows)
-
-
-@dataclass
-class Meter:
-    """What the training steps cost: tokens with and without padding, and seconds by phase."""
-
-    real_tokens: int = 0
-    padded_tokens: int = 0
-    rows: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0, "save": 0.0})
-
-
-def planned_steps(config: RunConfig, *, steps_per_epoch: int) -> tuple[int, frozenset[int]]:
-    """(number of optimizer steps, steps after which to evaluate and save); the last step is always among them."""
-    training = config.training
-    total = training.max_steps or max(1, math.ceil(training.epochs * steps_per_epoch))
-    if training.evaluations is None:
-        stops = set(range(steps_per_epoch, total, steps_per_epoch))
-    else:
-        stops = {round(total * part / training.evaluations) for part in range(1, training.evaluations)}
-    return total, frozenset(step for step in stops if 0 < step < total) | {total}
+KEPT = ("logits", "domain_logits", "energy", "geometry", "mahalanobis", "nearest", "occupancy")
 
 
 def build_arguments(
     config: RunConfig, *, folder: Path, seed: int, processes: int, device: str, total_steps: int
 ) -> TrainingArguments:
-    """The Trainer's arguments. Evaluation and saving are asked for by our schedule, hence their far-off intervals."""
+    """The Trainer's arguments. Evaluation and saving are asked for by our schedule, hence their far-off
+    intervals.
+    """
     training, hardware = config.training, config.hardware
     micro, accumulation = split_batch(config, processes)
     precision = _precision(hardware.precision, device)
@@ -144,7 +90,8 @@ def _refuse_data_parallel(arguments: TrainingArguments, processes: int) -> None:
     mode = arguments.parallel_mode
     if (processes > 1) != (mode == ParallelMode.DISTRIBUTED) or arguments.n_gpu > 1:
         raise JobError(
-            f"{processes} process(es) in parallel mode {mode.value!r} with {arguments.n_gpu} GPU(s) each: only DDP "
+            f"{processes} process(es) in parallel mode {mode.value!r} with {arguments.n_gpu} GPU(s) each: "
+            "only DDP "
             "through torchrun is used; start the job with `stratified-train run`"
         )
 
@@ -184,11 +131,15 @@ class UnitTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # our own callback speaks
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        """Whole global batches of like length; the Trainer's own length grouping would also reorder evaluation."""
+        """Whole global batches of like length; the Trainer's own length grouping would also reorder
+        evaluation.
+        """
         return GlobalBatches(self.lengths, batch_size=self.config.training.batch_size, seed=self.args.seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW over the model's groups: learning rate times the group's multiplier, no decay on geometry and norms."""
+        """AdamW over the model's groups: learning rate times the group's multiplier, no decay on geometry and
+        norms.
+        """
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(self._parameter_groups(model or self.model), **options)
@@ -226,10 +177,7 @@ class UnitTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass, metered; raises the watch when the loss is not finite."""
         began = time.perf_counter()
-        mask = inputs["attention_mask"]
-        self.meter.real_tokens += int(mask.sum())
-        self.meter.padded_tokens += mask.numel()
-        self.meter.rows += mask.shape[0]
+        self.meter.add(inputs["attention_mask"])
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         torch.maximum(self.watch, (~torch.isfinite(loss)).to(self.watch.dtype), out=self.watch)
         self.meter.seconds["train"] += time.perf_counter() - began
@@ -250,7 +198,9 @@ class UnitTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Outputs by name and in a fixed order; the domain travels with the rows but is shown to the model only on demand."""
+        """Outputs by name and in a fixed order; the domain travels with the rows but is shown to the model
+        only on demand.
+        """
         inputs = self._prepare_inputs(inputs)
         carried = tuple(inputs[name].detach() for name in CARRIED)
         shown = dict(inputs)
@@ -263,7 +213,9 @@ class UnitTrainer(Trainer):
         return outputs["loss"].detach().mean(), tuple(named.values()), carried
 
     def predict_rows(self, rows: Any, *, domain_given: bool) -> dict[str, np.ndarray]:
-        """Outputs and carried columns of every row, in order of `row_id`. Raises JobError unless each row came once."""
+        """Outputs and carried columns of every row, in order of `row_id`. Raises JobError unless each row
+        came once.
+        """
         self.domain_given = domain_given
         metrics, self.compute_metrics = self.compute_metrics, None
         try:
@@ -289,21 +241,8 @@ class UnitTrainer(Trainer):
 
     def throughput(self) -> dict[str, float | None]:
         """Tokens and rows a second in training, over all ranks, and the share of padding."""
-        counts = torch.tensor(
-            [self.meter.real_tokens, self.meter.padded_tokens, self.meter.rows], dtype=torch.float64
-        )
-        real, padded, rows = sum_over_ranks(counts.to(self.args.device)).tolist()
-        seconds = self.meter.seconds["train"]
-        if not padded or not seconds:
-            return dict.fromkeys(
-                ("tokens_per_second", "padded_tokens_per_second", "rows_per_second", "padding_share")
-            )
-        return {
-            "tokens_per_second": real / seconds,
-            "padded_tokens_per_second": padded / seconds,
-            "rows_per_second": rows / seconds,
-            "padding_share": 1 - real / padded,
-        }
+        counts = torch.tensor(self.meter.counts, dtype=torch.float64, device=self.args.device)
+        return self.meter.rates(*sum_over_ranks(counts).tolist())
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
@@ -311,34 +250,10 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def check_rows(row_ids: np.ndarray, expected: int) -> None:
-    """Every row once: guards against samples that the distributed loader repeats or drops. Raises JobError."""
+    """Every row once: the distributed loader may repeat or drop some. Raises JobError."""
     if len(row_ids) != expected or len(np.unique(row_ids)) != expected:
         raise JobError(
-            f"evaluation returned {len(row_ids)} rows, {len(np.unique(row_ids))} distinct, of {expected}; each row must "
+            f"evaluation returned {len(row_ids)} rows, {len(np.unique(row_ids))} distinct, of {expected}; "
+            "each row must "
             "come once: this is a fault of the job, please report it"
-        )
-
-
-def freeze_lower(model: Any, blocks: int) -> None:
-    """Keep the embeddings and the first `blocks` blocks at their pretrained weights; 0 trains everything."""
-    if blocks == 0:
-        return
-    if blocks >= model.config.backbone_config.num_hidden_layers:
-        raise JobError(
-            f"training.frozen_blocks={blocks}: the backbone has {model.config.backbone_config.num_hidden_layers} "
-            "blocks and one at least must train; set fewer"
-        )
-    embeddings = getattr(model.backbone, "embeddings", None) or model.get_input_embeddings()
-    embeddings.requires_grad_(False)
-    for index in range(blocks):
-        model.family.block(model.backbone, index).requires_grad_(False)
-
-
-def strict_load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
-    """Load a full state. Raises JobError when a key is missing or left over (the Trainer itself would not tell)."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if missing or unexpected:
-        raise JobError(
-            f"{origin}: weights do not fit the model (missing {missing[:3]}, unexpected {unexpected[:3]}); it was "
-            "written by another version: remove the unit's folder and run again"
         )

@@ -1,11 +1,10 @@
-"""One unit from pristine backbone to finished record: calibrate the gate, train, predict, bundle, unit.json.
+"""One unit from pristine backbone to finished record: calibrate the gate, train, take the best weights.
 
 It does not know which units come before or after, and leaves a status that says how far it came.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,24 +18,19 @@ import torch.distributed as dist
 from transformers import TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from trainer_job.bundling import refresh_variant, write_unit_bundle
+from trainer_job.batches import GlobalBatches, by_length, planned_steps
 from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
 from trainer_job.checkpoints import drop_all, find_resumable, is_last
 from trainer_job.config import RunConfig
 from trainer_job.errors import Preempted
-from trainer_job.evaluation import metrics_of, scores, strata_of, write_predictions
-from trainer_job.files import write_json
+from trainer_job.evaluation import metrics_of
 from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
 from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, world_size
-from trainer_job.training import (
-    GlobalBatches,
-    UnitTrainer,
-    build_arguments,
-    freeze_lower,
-    planned_steps,
-    strict_load,
-)
+from trainer_job.training import UnitTrainer, build_arguments
+from trainer_job.unit_record import finish
 from trainer_job.units import Layout, Unit, config_hash, identity, write_status
+from trainer_job.unknown import fit_unknown
+from trainer_job.weights import freeze_lower, strict_load
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class UnitRun:
 
 
 def run_unit(run: UnitRun) -> None:
-    """Train and finish one unit. Raises Preempted after saving when asked to stop; other errors as they come."""
+    """Train and finish one unit. Raises Preempted after saving when asked to stop."""
     log = structlog.get_logger("unit").bind(unit=run.unit.name)
     began = time.perf_counter()
     run.status("running")
@@ -98,6 +92,7 @@ def run_unit(run: UnitRun) -> None:
             f"{run.unit.name}: stopped at step {trainer.state.global_step}; its checkpoint is saved"
         )
     load_best(run, trainer)
+    fit_unknown(run, trainer)
     finish(run, trainer, report, seconds={"load": loaded}, resumed=resumed, began=began)
     log.info(
         "unit_complete",
@@ -153,11 +148,6 @@ def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
         run, trainer.watch_evaluation(prediction, expected=expected)
     )
     return trainer, stop
-
-
-def by_length(table: Any) -> Any:
-    """A table's rows from short to long, so that evaluation pads little; order is restored by `row_id`."""
-    return table.select(np.argsort(np.asarray(table["length"]), kind="stable"))
 
 
 def validation_metrics(run: UnitRun, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -221,130 +211,3 @@ def load_best(run: UnitRun, trainer: UnitTrainer) -> None:
     if best and best != trainer.state.global_step:
         path = run.folder / f"checkpoint-{best}" / "model.safetensors"
         strict_load(trainer.model, load_file(path), origin=str(path))
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over every parameter and buffer in order of name: equal exactly when the weights are bit-identical."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def finish(
-    run: UnitRun,
-    trainer: UnitTrainer,
-    report: Any,
-    *,
-    seconds: dict[str, float],
-    resumed: Path | None,
-    began: float,
-) -> None:
-    """Predict on validation and test, then write predictions, bundle, record and, last, the status."""
-    tables = run.prepared.tables
-    started = time.perf_counter()
-    if trainer.seen is not None and trainer.seen[0] == trainer.state.best_global_step:
-        validation = trainer.seen[1]  # made with these very weights
-    else:
-        validation = trainer.predict_rows(by_length(tables["validation"]), domain_given=False)
-    test_rows = by_length(tables["test"])
-    test = trainer.predict_rows(test_rows, domain_given=False)
-    given = (
-        trainer.predict_rows(test_rows, domain_given=True) if run.config.training.test_given_domain else None
-    )
-    seconds |= trainer.meter.seconds | {"predict": time.perf_counter() - started}
-    throughput = trainer.throughput()
-    if run.rank == 0:
-        started = time.perf_counter()
-        figures = scores(validation, test, run.prepared.corpus, given)
-        splits = {"validation": validation, "test": test, "test_given_domain": given}
-        write_predictions(
-            run.folder / "predictions.parquet",
-            splits,
-            labels=run.prepared.corpus.labels,
-            temperature=figures["calibration"]["temperature"],
-        )
-        record = {
-            **_describe(run, trainer, report, throughput, resumed),
-            **figures,
-            "strata": strata_of(validation, run.prepared.corpus),
-        }
-        write_unit_bundle(
-            run.folder / "bundle",
-            model=trainer.model,
-            tokenizer=run.prepared.tokenizer,
-            corpus=run.prepared.corpus,
-            max_length=run.config.model.max_length,
-            record=record,
-        )
-        refresh_variant(run.layout, record, config_digest=record["config_hash"])
-        seconds |= {"bundle": time.perf_counter() - started, "total": time.perf_counter() - began}
-        write_json(run.folder / "unit.json", {**record, "seconds": seconds})
-        run.status("complete")
-        if not run.config.training.keep_checkpoints:
-            drop_all(run.folder)
-    barrier()
-
-
-def _describe(
-    run: UnitRun, trainer: UnitTrainer, report: Any, throughput: dict[str, Any], resumed: Path | None
-) -> dict[str, Any]:
-    """Everything in the record that is not a figure of quality."""
-    from stratified_models.cost import flops_per_token
-
-    state, model = trainer.state, trainer.model
-    history = state.log_history
-    lengths = run.prepared.tables["test"]["length"]
-    return {
-        "schema_version": 1,
-        "identity": run.identity,
-        "config_hash": config_hash(run.config),
-        "fingerprint": run.prepared.corpus.fingerprint,
-        "variant": run.unit.variant,
-        "control": run.unit.control,
-        "seed": run.unit.seed,
-        "status": "complete",
-        "path": run.unit.path,
-        "steps": state.global_step,
-        "planned_steps": state.max_steps,
-        "epochs": state.epoch,
-        "best_step": state.best_global_step,
-        "resumed_from_step": int(resumed.name.rpartition("-")[2]) if resumed else None,
-        "weights_sha256": weights_digest(model),
-        "backbone": {
-            "name": run.config.model.backbone,
-            "sha256": report.backbone_sha256,
-            "family": report.family,
-            "converted": report.converted,
-            "new_modules": list(report.missing),
-        },
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "flops_per_token": flops_per_token(model.config, int(np.mean(lengths))),
-        "throughput": throughput,
-        "peak_memory_bytes": _peak_memory(run.device),
-        "processes": world_size(),
-        "device": run.device,
-        "precision": "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",
-        "curves": {
-            "train": [
-                {name: entry.get(name) for name in ("step", "epoch", "loss", "grad_norm", "learning_rate")}
-                for entry in history
-                if "loss" in entry
-            ],
-            "validation": [
-                {name.removeprefix("eval_"): value for name, value in entry.items()}
-                for entry in history
-                if "eval_macro_f1" in entry
-            ],
-        },
-    }
-
-
-def _peak_memory(device: str) -> int:
-    """Bytes: of the GPU's allocator, or the process's resident peak."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,5 @@
-"""The unit of work, (variant, seed, data fingerprint, configuration hash), and where each thing of it lies on disk.
+"""The unit of work, (variant, seed, data fingerprint, configuration hash), and where each thing of it lies on
+disk.
 
 `status.json` of a unit is the only word that a worker and the supervisor exchange about it. This module knows
 paths, identities and states; it does not know how a unit is trained.
@@ -27,8 +28,8 @@ _FREE = {
 def config_hash(config: RunConfig) -> str:
     """SHA-256 over everything that decides a unit's weights: model, data, training, precision.
 
-    Variants, seeds and folders are left out, so that a sweep can be widened in place; so are settings that only
-    say how the same numbers are computed (process count, micro-batch, logging).
+    Variants, seeds and folders are left out, so that a sweep can be widened in place; so are settings that
+    only say how the same numbers are computed (process count, micro-batch, logging).
     """
     tree = config.model_dump(mode="json")
     kept = {name: tree[name] for name in ("model", "data", "training", "hardware")}
@@ -38,7 +39,9 @@ def config_hash(config: RunConfig) -> str:
 
 
 def differing_keys(recorded: dict[str, Any], config: RunConfig) -> list[str]:
-    """Dotted names of the settings in which a recorded configuration and this one differ, hash-relevant ones only."""
+    """Dotted names of the settings in which a recorded configuration and this one differ, hash-relevant ones
+    only.
+    """
     current = config.model_dump(mode="json")
     names: list[str] = []
 
@@ -88,7 +91,9 @@ class Unit:
 
     @property
     def path(self) -> str:
-        """Its folder relative to the results: `moe+shuffled/seed-0`, for a colon is no character of a file name."""
+        """Its folder relative to the results: `moe+shuffled/seed-0`, for a colon is no character of a file
+        name.
+        """
         return f"{folder_name(self.variant)}/seed-{self.seed}"
 
 
@@ -149,7 +154,9 @@ def write_status(folder: Path, state: State, **more: Any) -> None:
 
 
 def is_complete(folder: Path, identity_digest: str | None = None) -> bool:
-    """Whether the unit is finished: status, record and bundle manifest are there, and the identity agrees if given."""
+    """Whether the unit is finished: status, record and bundle manifest are there, and the identity agrees if
+    given.
+    """
     status, record = read_status(folder), read_json(folder / "unit.json")
     if status["state"] != "complete" or record is None or not (folder / "bundle" / "manifest.json").is_file():
         return False

@@ -1,7 +1,7 @@
 """The process that trains: `python -m trainer_job.worker --config-file F`, alone or as a rank under torchrun.
 
-It works through the supervisor's list of units one after the other, which saves the imports, and writes down why it
-ended: torchrun would turn every exit code into 1. It does not decide what is tried again.
+It works through the supervisor's list of units one after the other, which saves the imports, and writes down
+why it ended: torchrun would turn every exit code into 1. It does not decide what is tried again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def work(order: dict[str, Any], *, state: Path, rank: int, flag: Any) -> int:
-    """Prepare, then train each unit of the order; every failure is written to `state` before it ends the process."""
+    """Prepare, then train each unit of the order; every failure is written to `state` before it ends the
+    process.
+    """
     current: list[Unit] = []
     try:
         config = RunConfig.model_validate(order["config"])

@@ -1,4 +1,4 @@
-"""Shared by the tests of the job: tiny data and weights, and one tiny sweep of three variants and two seeds."""
+"""Shared by the job's tests: tiny data and weights, and one sweep of three variants and two seeds."""
 
 from __future__ import annotations
 

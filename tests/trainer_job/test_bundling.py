@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from stratified_models.bundle import check_parity, load_model, read_bundle
 from stratified_models.loading import load_tokenizer
-
 from tests.trainer_job.conftest import Swept
 from trainer_job.bundling import refresh_variant
 from trainer_job.files import read_json
@@ -26,9 +26,13 @@ def test_a_bundle_answers_as_it_did_when_it_was_written(swept: Swept, variant: s
 def test_the_manifest_tells_what_the_record_tells(swept: Swept) -> None:
     entry = swept.record["variants"]["routing"]
     manifest = read_bundle(swept.layout.variant("routing")).manifest
-    unit = next(u for u in swept.record["units"] if (u["variant"], u["seed"]) == ("routing", entry["best_seed"]))
+    unit = next(
+        u for u in swept.record["units"] if (u["variant"], u["seed"]) == ("routing", entry["best_seed"])
+    )
     assert manifest.metrics["test"]["macro_f1"] == pytest.approx(unit["test"]["macro_f1"])
-    assert manifest.out_of_domain.threshold == pytest.approx(unit["calibration"]["out_of_domain"]["threshold"])
+    assert manifest.out_of_domain.threshold == pytest.approx(
+        unit["calibration"]["out_of_domain"]["threshold"]
+    )
     assert manifest.backbone.sha256 == unit["backbone"]["sha256"]
     assert manifest.training["weights_sha256"] == unit["weights_sha256"]
     assert np.isclose(sum(domain.share for domain in manifest.domains), 1)
@@ -37,7 +41,15 @@ def test_the_manifest_tells_what_the_record_tells(swept: Swept) -> None:
 
 def test_the_card_names_data_figures_and_limits(swept: Swept) -> None:
     card = (swept.layout.variant("none") / "README.md").read_text(encoding="utf-8")
-    for part in ("films", "shop", "macro-F1", "## Limits", "## Data", "temperature", "AutoModelForSequenceClassification"):
+    for part in (
+        "films",
+        "shop",
+        "macro-F1",
+        "## Limits",
+        "## Data",
+        "temperature",
+        "AutoModelForSequenceClassification",
+    ):
         assert part in card
 
 

@@ -64,7 +64,7 @@ def test_what_cannot_work_is_refused(tiny: Tiny, tmp_path: Path, settings: list[
 
 def test_more_processes_than_gpus_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config(tmp_path, "hardware.device=cuda", "hardware.processes=2")
-    with pytest.raises(ConfigError, match="set hardware.processes ≤ 1"):
+    with pytest.raises(ConfigError, match=r"set hardware\.processes ≤ 1"):
         choose_devices(config, ("0",))
 
 

@@ -21,7 +21,8 @@ from trainer_job.lock import hold
 with hold(Path(sys.argv[1])) as handle:
     if len(sys.argv) > 2:
         import subprocess
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(float(%r))" % sys.argv[2]], pass_fds=(handle,), stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-c", "import time; time.sleep(float(%r))" % sys.argv[2]]
+        child = subprocess.Popen(command, pass_fds=(handle,), stdout=subprocess.DEVNULL)
         print("held", child.pid, flush=True)
     else:
         print("held", flush=True)

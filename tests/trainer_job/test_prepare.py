@@ -39,7 +39,9 @@ def test_calibration_takes_rows_of_every_domain_and_no_labels(prepared: tuple[Pr
     assert all((one["input_ids"] == two["input_ids"]).all() for one, two in zip(batches, again, strict=True))
 
 
-def test_baselines_are_computed_once_a_data_set(prepared: tuple[Prepared, Layout], tiny: Tiny, tmp_path: Path) -> None:
+def test_baselines_are_computed_once_a_data_set(
+    prepared: tuple[Prepared, Layout], tiny: Tiny, tmp_path: Path
+) -> None:
     found, layout = prepared
     path = layout.state / "baselines.json"
     kept = json.loads(path.read_text())

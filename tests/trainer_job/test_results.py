@@ -102,12 +102,3 @@ def test_a_record_that_breaks_the_schema_is_not_written(swept: Swept, tmp_path: 
 def test_spread_of_nothing_and_of_one() -> None:
     assert results.spread([]) == {"mean": None, "sd": None}
     assert results.spread([0.5, None]) == {"mean": 0.5, "sd": None}
-
-
-def test_the_environment_names_versions_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    results.environment.cache_clear()
-    monkeypatch.setenv("STRATIFIED_REVISION", "abc")
-    found = results.environment()
-    results.environment.cache_clear()
-    assert found["commit"] == "abc"
-    assert found["packages"]["torch"]

@@ -1,4 +1,4 @@
-"""The supervisor with a scripted worker: what is tried again, what is given up, and which exit code follows."""
+"""The supervisor with a scripted worker: what is tried again or given up, and which exit code follows."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ for variant, seed in order["units"]:
         write_failure(layout.state, TrainingFailed(act), unit=unit, rank=0)
         sys.exit(42)
     ident = identity(unit, fingerprint=fingerprint, config_digest=digest)
-    write_json(folder / "unit.json", {"variant": variant, "seed": seed, "identity": ident, "config_hash": digest})
+    record = {"variant": variant, "seed": seed, "identity": ident, "config_hash": digest}
+    write_json(folder / "unit.json", record)
     write_json(folder / "bundle" / "manifest.json", {})
     write_status(folder, "complete")
 """

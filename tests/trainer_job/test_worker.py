@@ -123,7 +123,9 @@ def test_an_order_that_is_no_configuration_is_a_failure(tmp_path: Path) -> None:
     assert failure.kind == "ValidationError"
 
 
-def test_cores_are_shared_as_the_supervisor_says(monkeypatch: pytest.MonkeyPatch, tiny: Tiny, tmp_path: Path) -> None:
+def test_cores_are_shared_as_the_supervisor_says(
+    monkeypatch: pytest.MonkeyPatch, tiny: Tiny, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     connect(order(tiny.config(tmp_path)))
     assert torch.get_num_threads() == 1

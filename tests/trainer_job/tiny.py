@@ -1,4 +1,4 @@
-"""A sweep small enough for tests: a random tiny encoder, two made-up domains, and a configuration for both."""
+"""A sweep small enough for tests: a random tiny encoder, two made-up domains, and their configuration."""
 
 from __future__ import annotations
 
