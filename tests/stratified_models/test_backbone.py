@@ -55,7 +55,8 @@ class Case:
         """The library's own encoder with its own forward."""
         with quiet():
             model: PreTrainedModel = AutoModel.from_pretrained(self.folder)
-        return model.train(False)
+        model.eval()  # type: ignore[no-untyped-call]  # untyped in transformers
+        return model
 
     def model(self, variant: str, **options: Any) -> StratifiedForSequenceClassification:
         return tiny_model(self.folder, variant=variant, domains=DOMAINS, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_backbone(tmp_path_factory.mktemp("gpt2"), family="gpt2", layers=3)
 
 
-def moved(folder: Path, variant: str, **options: object) -> StratifiedForSequenceClassification:
+def moved(folder: Path, variant: str, **options: Any) -> StratifiedForSequenceClassification:
     return move_(tiny_model(folder, variant=variant, **options)).prepare_for_inference()
 
 
@@ -136,9 +137,9 @@ def test_the_gate_reads_the_stream_normalised(folder: Path) -> None:
 @pytest.mark.parametrize(
     "setting", [{"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}]
 )
-def test_other_scales_of_attention_keep_the_library_s_forward(setting: dict[str, bool]) -> None:
+def test_other_scales_of_attention_keep_the_library_s_forward(setting: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16, "vocab_size": 40}
+    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16, "vocab_size": 40}
     encoder = GPT2Model(GPT2Config(**sizes, initializer_range=0.3, **setting)).train(False)
     ids, valid = torch.randint(40, (2, 9)), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
@@ -152,7 +153,7 @@ def test_other_scales_of_attention_keep_the_library_s_forward(setting: dict[str,
 
 def test_invariant_12_lengthened_heads_are_the_explicit_scores_under_a_causal_mask() -> None:
     torch.manual_seed(0)
-    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 9}
+    sizes: dict[str, Any] = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 9}
     block = GPT2.block(GPT2Model(GPT2Config(**sizes, initializer_range=0.5)).double().train(False), 0)
     hooks = AttentionBlock(width=16, heads=2, widths=(1, 2, 3)).double()
     for parameter in hooks.parameters():
