@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -56,7 +57,7 @@ def load(path: Path, *, wishes: Wishes, clock: Callable[[], float], announce: An
     try:
         announce("verifying the files")
         bundle = read_bundle(path, verify=True)
-        _refuse_unknown_score(bundle)
+        _refuse_other_score(bundle)
         announce("loading the model")
         encoder = _encoder(bundle)
         engine = choose_engine(bundle, encoder, wishes, clock=clock, announce=announce)
@@ -99,20 +100,26 @@ def flat_numbers(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{key}", float(value)
 
 
-def _refuse_unknown_score(bundle: Bundle) -> None:
-    """Engines give the energy; a threshold for another score would be compared with the wrong thing."""
+def _refuse_other_score(bundle: Bundle) -> None:
+    """A threshold says nothing of another score: the manifest names the one that the model gives."""
+    given = _config(bundle).get("unknown_score", "energy")
     score = bundle.manifest.out_of_domain.score
-    if score != "energy":
+    if score != given:
         raise BadStore(
-            f"{bundle.path}: out-of-domain score {score!r} is not 'energy'; serve with a newer release"
+            f"{bundle.path}: the threshold is for the score {score!r}, and the model gives {given!r}; "
+            "write the bundle again"
         )
+
+
+def _config(bundle: Bundle) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
+    return tree
 
 
 def _encoder(bundle: Bundle) -> Encoder:
     """From tokenizer.json, as transformers reads it too; which ids are special, the model's own list says."""
-    config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
     return TokenizerEncoder(
         Tokenizer.from_file(str(bundle.path / "tokenizer.json")),
         max_tokens=bundle.manifest.max_length,
-        special_ids=config.get("special_token_ids", ()),
+        special_ids=_config(bundle).get("special_token_ids", ()),
     )

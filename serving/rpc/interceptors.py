@@ -69,6 +69,13 @@ class Method:
         return self.kind, self.service, self.name
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a call ended; kept beside the context, which forgets a code set after the caller had gone."""
+
+    code: grpc.StatusCode | None = None
+
+
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """The only interceptor: id outermost, then the numbers, then the errors, then the handler."""
 
@@ -136,47 +143,48 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         with structlog.contextvars.bound_contextvars(
             request_id=identity, rpc=f"{method.service}/{method.name}"
         ):
-            async with self._measured(method, context), self._translated(context, identity):
+            ending = Ending()
+            async with self._measured(method, context, ending), self._translated(context, identity, ending):
                 yield
 
     @asynccontextmanager
-    async def _measured(self, method: Method, context: Context) -> AsyncIterator[None]:
-        started, code = self._clock(), grpc.StatusCode.UNKNOWN
+    async def _measured(self, method: Method, context: Context, ending: Ending) -> AsyncIterator[None]:
+        started = self._clock()
         self._metrics.rpc_started.labels(*method.labels).inc()
         try:
             yield
-            code = CODES.get(_number(context.code()), grpc.StatusCode.UNKNOWN)
+            ending.code = ending.code or _code(context)
         except grpc.aio.AbortError:
-            code = CODES.get(_number(context.code()), grpc.StatusCode.UNKNOWN)
+            ending.code = ending.code or _code(context)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             remaining: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
             late = remaining is not None and remaining <= 0
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            ending.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         finally:
-            seconds = self._clock() - started
+            seconds, code = self._clock() - started, ending.code or grpc.StatusCode.UNKNOWN
             self._metrics.rpc_handled.labels(*method.labels, code.name).inc()
             self._metrics.rpc_seconds.labels(*method.labels).observe(seconds)
             log.debug("rpc", code=code.name, seconds=round(seconds, 6))
 
     @asynccontextmanager
-    async def _translated(self, context: Context, identity: str) -> AsyncIterator[None]:
+    async def _translated(self, context: Context, identity: str, ending: Ending) -> AsyncIterator[None]:
         try:
             yield
         except ServingError as error:
             wait = pushback(error)
             trailers = [] if wait is None else [(PUSHBACK, wait)]
+            ending.code = status_code(error)
             log.debug("rpc refused", reason=error.reason)
-            await _abort(
-                context, status_code(error), to_status(error, request_id=identity), identity, trailers
-            )
+            await _abort(context, ending.code, to_status(error, request_id=identity), identity, trailers)
         except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
+            ending.code = grpc.StatusCode.INTERNAL
             log.error("bug", **describe(error))
             log.debug("bug's own words", error=str(error))
-            await _abort(context, grpc.StatusCode.INTERNAL, internal_status(identity), identity, [])
+            await _abort(context, ending.code, internal_status(identity), identity, [])
 
 
 async def _abort(
@@ -190,6 +198,7 @@ async def _abort(
     await context.abort(code, status.message, trailing_metadata=metadata)
 
 
-def _number(code: Any) -> int:
+def _code(context: Context) -> grpc.StatusCode:
     """grpc.aio gives the code as a number, or as a member when a handler set one; 0 when nobody did."""
-    return int(code.value[0]) if isinstance(code, grpc.StatusCode) else int(code or 0)
+    code: Any = context.code()
+    return code if isinstance(code, grpc.StatusCode) else CODES.get(code or 0, grpc.StatusCode.UNKNOWN)

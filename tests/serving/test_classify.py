@@ -29,7 +29,7 @@ class Ran:
 
 
 async def run(start: Start, capsys: pytest.CaptureFixture[str], *argv: str, **values: object) -> Ran:
-    running = await start(**values)  # type: ignore[arg-type]  # settings by name
+    running = await start(**values)
     capsys.readouterr()
     code = await asyncio.to_thread(main, [*argv, "--target", running.target])
     captured = capsys.readouterr()

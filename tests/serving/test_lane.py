@@ -39,7 +39,7 @@ async def lane(
     on_health: Callable[[bool], None] = lambda healthy: None,
     **policy: int,
 ) -> AsyncIterator[Lane]:
-    queue: Scheduler[Job] = Scheduler(policy=Policy(**policy), costs=CostModel(initial=initial))  # type: ignore[arg-type]  # ints by name
+    queue: Scheduler[Job] = Scheduler(policy=Policy(**policy), costs=CostModel(initial=initial))
     made = Lane(
         name="none",
         engine=engine,

@@ -66,13 +66,13 @@ def test_logits_that_differ_from_the_recorded_ones_are_refused(tmp_path: Path) -
         load(root, "none")
 
 
-def test_a_score_that_this_release_does_not_know_is_refused(tmp_path: Path) -> None:
+def test_a_threshold_for_another_score_than_the_models_is_refused(tmp_path: Path) -> None:
     root = copied(tmp_path)
     manifest = root / "none" / "manifest.json"
     tree = json.loads(manifest.read_text())
     tree["out_of_domain"]["score"] = "entropy"
     manifest.write_text(json.dumps(tree))
-    with pytest.raises(BadStore, match=r"out-of-domain score 'entropy' .*'energy'"):
+    with pytest.raises(BadStore, match=r"for the score 'entropy', and the model gives 'energy'; write"):
         load(root, "none")
 
 

@@ -15,7 +15,7 @@ Status = health_pb2.HealthCheckResponse
 
 
 def stub(port: int) -> health_pb2_grpc.HealthStub:
-    return health_pb2_grpc.HealthStub(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))  # type: ignore[no-any-return]  # stubs
+    return health_pb2_grpc.HealthStub(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
 
 
 async def check(running: Running, port: int, name: str) -> int:

@@ -117,7 +117,7 @@ async def test_a_callers_id_comes_back_when_it_is_one(start: Start, given: str, 
 
 async def test_bytes_that_are_no_message_are_the_callers_fault(start: Start) -> None:
     running = await start()
-    raw = running.channel.unary_unary("/stratified.v1.SentimentService/Classify")
+    raw: Any = running.channel.unary_unary("/stratified.v1.SentimentService/Classify")
     error = await failing(raw(b"\xff\xff\xff"))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "3 bytes are no request of stratified.v1.SentimentService/Classify" in str(error.details())
@@ -128,7 +128,8 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(start: Start) -> 
 
 async def test_a_method_that_does_not_exist_is_unimplemented(start: Start) -> None:
     running = await start()
-    error = await failing(running.channel.unary_unary("/stratified.v1.SentimentService/Nope")(b""))
+    nope: Any = running.channel.unary_unary("/stratified.v1.SentimentService/Nope")
+    error = await failing(nope(b""))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -153,6 +154,6 @@ async def test_no_text_is_ever_logged(start: Start) -> None:
 def test_kinds_and_names_as_the_metrics_want_them() -> None:
     kinds = [call_kind(a, b) for a in (False, True) for b in (False, True)]
     assert kinds == ["unary", "server_stream", "client_stream", "bidi_stream"]
-    handler = grpc.unary_stream_rpc_method_handler(lambda request, context: iter(()))
+    handler: Any = grpc.unary_stream_rpc_method_handler(lambda request, context: iter(()))
     assert Method.of("/a.b.C/D", handler) == Method("server_stream", "a.b.C", "D")
     assert request_id() == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
@@ -13,7 +15,7 @@ from tests.serving.conftest import Start
 @pytest.mark.parametrize("name", [V1, V1ALPHA])
 async def test_services_and_their_files_are_found_under_both_names(start: Start, name: str) -> None:
     running = await start()
-    call = running.channel.stream_stream(
+    call: Any = running.channel.stream_stream(
         f"/{name}/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
