@@ -25,8 +25,16 @@ def colour(variant: str) -> str:
     return COLOURS.get(variant.partition(":")[0], "#999999")
 
 
-def quality(record: Record, axes: Any) -> None:
+def _axes(figure: Any) -> Any:
+    """One pair of axes without a frame."""
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def quality(record: Record, figure: Any) -> None:
     """Pooled macro-F1 on test and validation with error bars, and TF-IDF as a line."""
+    axes = _axes(figure)
     names = list(record["variants"])
     for place, name in enumerate(names):
         for shift, split, alpha in ((-0.19, "validation", 0.45), (0.19, "test", 1.0)):
@@ -53,6 +61,7 @@ def quality(record: Record, axes: Any) -> None:
             va="bottom",
             color="#b00000",
             fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )
     axes.set_xticks(range(len(names)), names)
     lowest = min(
@@ -68,8 +77,9 @@ def quality(record: Record, axes: Any) -> None:
     axes.set_title("Quality: validation (pale) and test, ± one s.e. or s.d. over seeds")
 
 
-def domains(record: Record, axes: Any) -> None:
+def domains(record: Record, figure: Any) -> None:
     """Macro-F1 on test for each domain and variant."""
+    axes = _axes(figure)
     names = list(record["variants"])
     places = list(next(iter(record["variants"].values()))["per_domain"])
     width = 0.8 / len(names)
@@ -90,12 +100,12 @@ def domains(record: Record, axes: Any) -> None:
     axes.set_ylim(0, 1)
     axes.set_ylabel("macro-F1 over the domain's labels")
     axes.set_title("Domains (test)")
-    axes.legend(ncols=len(names), fontsize=8, loc="lower center")
+    figure.legend(ncols=len(names), fontsize=8, loc="outside lower center")
 
 
-def learning(record: Record, axes: Any) -> None:
-    """Training loss by step (smoothed by the logging interval), and validation macro-F1 on the right axis."""
-    right = axes.twinx()
+def learning(record: Record, figure: Any) -> None:
+    """Left: training loss by step, all its terms, logging interval means. Right: validation macro-F1."""
+    left, right = figure.subplots(1, 2)
     labelled: set[str] = set()
     for unit in record["units"]:
         if unit["status"] != "complete":
@@ -104,30 +114,21 @@ def learning(record: Record, axes: Any) -> None:
         label = None if name in labelled else name
         labelled.add(name)
         train = [point for point in curves["train"] if point["loss"] is not None]
-        axes.plot(
-            [p["step"] for p in train],
-            [p["loss"] for p in train],
-            color=colour(name),
-            label=label,
-            linewidth=1.2,
-        )
+        style = {"color": colour(name), "linewidth": 1.2}
+        left.plot([p["step"] for p in train], [p["loss"] for p in train], label=label, **style)
         points = curves["validation"]
-        right.plot(
-            [p["step"] for p in points],
-            [p["macro_f1"] for p in points],
-            color=colour(name),
-            marker="o",
-            linestyle=":",
-        )
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("training loss (lines)")
-    right.set_ylabel("validation macro-F1 (dotted)")
-    axes.set_title("Learning curves")
-    axes.legend(fontsize=8, loc="center right")
+        right.plot([p["step"] for p in points], [p["macro_f1"] for p in points], marker="o", **style)
+    for axes, title in ((left, "Training loss, all terms"), (right, "Validation macro-F1")):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel("optimizer step")
+        axes.set_xlim(0, None)
+        axes.set_title(title)
+    left.legend(fontsize=8)
 
 
-def reliability(record: Record, axes: Any) -> None:
+def reliability(record: Record, figure: Any) -> None:
     """Accuracy by confidence on test, after temperature scaling; the diagonal is perfect."""
+    axes = _axes(figure)
     axes.plot([0.3, 1], [0.3, 1], color="#bbbbbb", linestyle="--", linewidth=1)
     labelled: set[str] = set()
     for unit in record["units"]:
@@ -171,9 +172,7 @@ def draw(record: Record, folder: Path) -> dict[str, Path]:
     paths = {}
     for name, (plot, _) in PLOTS.items():
         figure = Figure(figsize=(8, 4.4), dpi=DPI, layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        plot(record, axes)
+        plot(record, figure)
         paths[name] = folder / f"{name}.png"
         figure.savefig(paths[name])
     return paths

@@ -59,7 +59,7 @@ def run_entry(layout: Layout, *, status: str, command: Sequence[str], devices: D
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
     """Versions, machine and commit, as far as they can be known."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
