@@ -38,7 +38,8 @@ def _whitener(centred: Tensor) -> Tensor:
     variance = covariance.diagonal().mean().clamp(min=1e-12)
     eye = torch.eye(covariance.shape[0], dtype=covariance.dtype)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * eye
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), eye, upper=False)
+    whitener: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), eye, upper=False)
+    return whitener
 
 
 class FeatureScores(nn.Module):
@@ -135,7 +136,7 @@ def fit_unknown_(
         ModelError: too few rows, none of a known domain, or a score that this model cannot have.
     """
     training, device = model.training, model.device
-    model.eval()
+    model.train(False)
     features, domains = [], []
     for batch in batches:
         encoded = model.encode(

@@ -17,7 +17,7 @@ def test_trace_follows_the_model(variant: str, build: Build, inputs: dict[str, T
     model = build(variant, moved=True).prepare_for_inference()
     seen = trace(model, **inputs)
     with torch.no_grad():
-        encoded = model.encode(**inputs)
+        encoded = model.encode(inputs["input_ids"], inputs["attention_mask"])
         reply = model(**inputs)
     assert len(seen.states) == 7
     assert largest(seen.states[-1], encoded.hidden) < 1e-6

@@ -77,7 +77,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
     }
     record["unknown"] = leave_one_out(reading.features, reading.domains, record["domains"], seed=order.seed)
     if order.before:
-        earlier = read_before(bundle, tokenizer, texts, order)
+        earlier = read_before(bundle, model.config, tokenizer, texts, order)
         record["volume_before"] = figures.volume_figures(earlier, layer=layer, seed=order.seed)
     return dict(plain(record))
 
@@ -119,10 +119,10 @@ def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], envir
     of_rows = np.array(ids)[np.asarray(rows["domain_id"])]
     places = [list(labels).index(name) if name in labels else -1 for name in corpus.labels]
     of_labels = np.array(places)[np.asarray(rows["label"])]
-    return Texts(list(rows["text"]), of_labels, of_rows), f"{order.data}, {order.split}"
+    return Texts(list(rows["text"]), of_labels, of_rows), f"{path.name}, {order.split}"
 
 
-def read_before(bundle: Bundle, tokenizer: Any, texts: Texts, order: Inspection) -> Reading:
+def read_before(bundle: Bundle, config: Any, tokenizer: Any, texts: Texts, order: Inspection) -> Reading:
     """The same texts through the backbone that the model was trained from. Raises WeightsError."""
     from stratified_models.loading import load_pretrained
 
@@ -136,6 +136,8 @@ def read_before(bundle: Bundle, tokenizer: Any, texts: Texts, order: Inspection)
             domain_labels=[list(range(len(manifest.labels)))] * len(manifest.domains),
             max_length=manifest.max_length,
             seed=0,
+            gate_dim=config.gate_dim,
+            pooling=config.pooling,
         )
     except ModelError as error:
         raise WeightsError(f"--before: {error}") from error

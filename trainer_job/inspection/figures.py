@@ -25,7 +25,7 @@ def strata_figures(reading: Reading, *, rounds: int = 200, seed: int = 0) -> dic
     if reading.strata is None:
         return None
     strata = reading.strata
-    told = {}
+    told: dict[str, dict[str, Any] | None] = {}
     for name, of_rows in (("domain", reading.domains), ("label", reading.labels)):
         labels = of_rows[reading.row]
         known = labels >= 0
