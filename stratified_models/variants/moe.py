@@ -87,7 +87,7 @@ class Experts(nn.Module):
         return y
 
     def _one_by_one(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Each expert on the tokens that chose it: on a CPU quicker than sorting tokens for a grouped product."""
+        """Each expert on the tokens that chose it: on a CPU quicker than grouped products."""
         y = torch.zeros_like(x)
         for e in range(self.num_experts):
             token, rank = torch.where(chosen == e)

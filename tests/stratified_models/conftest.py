@@ -93,7 +93,8 @@ def move_(model: StratifiedForSequenceClassification, seed: int = 1) -> Stratifi
             continue
         spread = 0.3 if not bool(parameter.any()) else 0.05
         parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
-    return model.train(False)
+    model.train(False)
+    return model
 
 
 def largest(a: Tensor, b: Tensor) -> float:

@@ -28,7 +28,7 @@ def config(variant: str, width: int) -> StratifiedConfig:
 
 def count(variant: str, width: int) -> tuple[int, int]:
     with torch.device("meta"):
-        model = StratifiedForSequenceClassification._from_config(config(variant, width))
+        model = StratifiedForSequenceClassification(config(variant, width))
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, sum(parameter.numel() for parameter in model.variant.parameters())
 

@@ -151,9 +151,9 @@ def tiny_bert(**changes: Any) -> BertModel:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
     }
-    return BertModel(
-        BertConfig(**{**sizes, "intermediate_size": 64, **changes}), add_pooling_layer=False
-    ).eval()
+    bert = BertModel(BertConfig(**{**sizes, "intermediate_size": 64, **changes}), add_pooling_layer=False)
+    bert.train(False)
+    return bert
 
 
 def test_bert_becomes_the_same_function_in_distilbert() -> None:
@@ -166,7 +166,7 @@ def test_bert_becomes_the_same_function_in_distilbert() -> None:
     rows = tiny_tokenizer()(list(TEXTS), padding=True, return_tensors="pt")
     valid = rows["attention_mask"].bool()
     with torch.no_grad():
-        one, two = bert(**rows).last_hidden_state, distil.eval()(**rows).last_hidden_state
+        one, two = bert(**rows).last_hidden_state, distil.train(False)(**rows).last_hidden_state
     assert largest(one[valid], two[valid]) < 1e-5
 
 
@@ -185,7 +185,7 @@ def test_minilm_converts_and_starts_as_itself(variant: str) -> None:
     model, report = load(MINILM, variant, family="distilbert", gate_dim=64)
     assert report.converted
     assert len(report.backbone_sha256) == 64
-    bert = BertModel.from_pretrained(resolve_backbone(MINILM), add_pooling_layer=False).eval()
+    bert = BertModel.from_pretrained(resolve_backbone(MINILM), add_pooling_layer=False).train(False)
     rows = load_tokenizer(MINILM, max_length=64)(list(TEXTS), padding=True, return_tensors="pt")
     valid = rows["attention_mask"].bool()
     model.prepare_for_inference()

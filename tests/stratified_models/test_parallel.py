@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from stratified_models import StratifiedForSequenceClassification
@@ -50,7 +50,9 @@ def wrapped(model: StratifiedForSequenceClassification) -> DistributedDataParall
 
 def make(backbone: str, variant: str, **options: Any) -> StratifiedForSequenceClassification:
     options = {"domain_dropout": 0.0, "dropout": 0.0, **options}
-    return move_(tiny_model(Path(backbone), variant=variant, domains=DOMAINS, **options)).train()
+    model = move_(tiny_model(Path(backbone), variant=variant, domains=DOMAINS, **options))
+    model.train()
+    return model
 
 
 def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -119,7 +121,8 @@ def ranks(
 ) -> dict[str, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
     address = f"tcp://127.0.0.1:{port()}"
-    mp.spawn(work, args=(address, str(backbone), batch, str(folder)), nprocs=RANKS, join=True)
+    arguments = (address, str(backbone), batch, str(folder))
+    spawn(work, args=arguments, nprocs=RANKS)  # type: ignore[no-untyped-call]  # untyped in torch
     return {
         what: [torch.load(folder / f"{what}-{rank}.pt") for rank in range(RANKS)]
         for what in ("step", "train")

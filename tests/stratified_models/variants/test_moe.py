@@ -53,6 +53,7 @@ def test_invariant_13_executions_agree_in_value_and_gradient() -> None:
     assert largest(answers[0], answers[1]) < 1e-5
     assert largest(gradients[0], gradients[1]) < 1e-4
     with torch.no_grad():
+        assert largest(apart(x, chosen, weights), answers[0]) < 1e-5  # one expert after the other
         assert largest(batched_mm_experts_forward(apart, x, chosen, weights), answers[0]) < 1e-4
 
 
