@@ -73,7 +73,12 @@ class Method:
 class Ending:
     """How a call ended; kept beside the context, which forgets a code set after the caller had gone."""
 
-    code: grpc.StatusCode | None = None
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+
+    def settle(self, code: grpc.StatusCode) -> None:
+        """Take this code unless one is known."""
+        if self.code is grpc.StatusCode.UNKNOWN:
+            self.code = code
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
@@ -153,9 +158,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.rpc_started.labels(*method.labels).inc()
         try:
             yield
-            ending.code = ending.code or _code(context)
+            ending.settle(_code(context))
         except grpc.aio.AbortError:
-            ending.code = ending.code or _code(context)
+            ending.settle(_code(context))
             raise
         except (asyncio.CancelledError, GeneratorExit):
             remaining: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
@@ -163,10 +168,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             ending.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         finally:
-            seconds, code = self._clock() - started, ending.code or grpc.StatusCode.UNKNOWN
-            self._metrics.rpc_handled.labels(*method.labels, code.name).inc()
+            seconds = self._clock() - started
+            self._metrics.rpc_handled.labels(*method.labels, ending.code.name).inc()
             self._metrics.rpc_seconds.labels(*method.labels).observe(seconds)
-            log.debug("rpc", code=code.name, seconds=round(seconds, 6))
+            log.debug("rpc", code=ending.code.name, seconds=round(seconds, 6))
 
     @asynccontextmanager
     async def _translated(self, context: Context, identity: str, ending: Ending) -> AsyncIterator[None]:
