@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def completed(stdout: str, code: int = 0) -> engine.Completed:
 
 def test_pips_settings_lose_sections_and_keep_only_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
     listing = ":env:.find-links='/w'\nglobal.index-url='https://a.example/x'\nglobal.constraint='/c.txt'\n"
-    monkeypatch.setattr(engine.subprocess, "run", lambda *a, **k: completed(listing))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: completed(listing))
     assert engine.pip_settings() == {"find-links": "/w", "index-url": "https://a.example/x"}
 
 
@@ -43,7 +44,7 @@ def test_secrets_name_a_file_that_says_where_to_look(tmp_path: Path, monkeypatch
 def test_without_any_engine_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(shutil, "which", lambda tool: None)
     with pytest.raises(engine.CheckError, match="install buildah, podman and runc"):
         engine.find_engine(tmp_path)
 
