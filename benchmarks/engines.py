@@ -56,10 +56,10 @@ def contenders(folder: Path, *, shape: Mapping[str, int], variant: str, threads:
 
     from stratified_models.bundle import read_bundle
     from stratified_models.onnx_export import export_onnx
-    from stratified_models.testing import tiny_backbone, tiny_bundle
+    from stratified_models.testing import tiny_bundle
 
     torch.set_num_threads(threads)
-    tiny_backbone(folder / "backbone", positions=512, **shape)
+    _backbone(folder / "backbone", shape)
     tiny_bundle(folder, variant=variant, max_length=LONGEST)
     export_onnx(folder, quantize="int8")
     bundle = read_bundle(folder)
@@ -69,12 +69,33 @@ def contenders(folder: Path, *, shape: Mapping[str, int], variant: str, threads:
     return answers
 
 
+def _backbone(folder: Path, shape: Mapping[str, int]) -> None:
+    """Random weights as BERT draws them, so that activations are of a usual size."""
+    from transformers import DistilBertConfig, DistilBertModel
+
+    from stratified_models.testing import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    width = shape["width"]
+    config = DistilBertConfig(
+        vocab_size=30_522,
+        dim=width,
+        hidden_dim=4 * width,
+        n_layers=shape["layers"],
+        n_heads=shape["heads"],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    DistilBertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(str(folder))
+
+
 def _pipeline(backbone: Path) -> Answer:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    model = AutoModelForSequenceClassification.from_pretrained(str(backbone), num_labels=3)
+    from stratified_models.sources import quiet
+
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(str(backbone), num_labels=3)
     tokenizer = AutoTokenizer.from_pretrained(str(backbone))
     classify: Answer = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
     return classify

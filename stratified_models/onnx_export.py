@@ -6,19 +6,16 @@ job, no data and no service: who has data hands in `measure`.
 What is unusual here:
 - The gate is folded: ONNX has no Cholesky, and inference then is two matrix products.
 - Batch and length are dynamic; parity is shown at many of both, with and without a given domain.
-- The int8 graph quantises the big constant matrices alone. Gate, domain head and every matrix with a side
-  below `SMALL` stay fp32: they decide between close scores and cost next to nothing.
+- The int8 graph quantises the big constant matrices alone. Gate, heads, pooler and every matrix with a side
+  below 16, such as a router, stay fp32: they decide between close scores and cost next to nothing.
 - Weights take 7 of the 8 bits: AVX2 adds products in 16 bits, which 8-bit weights overflow, and a file should
   answer the same on every processor.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +26,7 @@ from stratified_models.attach import attach_export
 from stratified_models.bundle import PARITY_TEXTS, Bundle, load_model, read_bundle
 from stratified_models.errors import ExportError
 from stratified_models.manifest import Export
+from stratified_models.onnx_graph import fold_selections, forget_origins, quantise, quiet
 from stratified_models.onnx_model import INPUTS, NAMES, OUTPUTS, STRATA_OUTPUTS, Arrays, OnnxModel
 
 if TYPE_CHECKING:
@@ -40,10 +38,7 @@ __all__ = ["OPSET", "TOLERANCE", "Measure", "OnnxExport", "export_onnx"]
 
 OPSET = 20  # opset 23's Attention does not take this mask in onnxruntime 1.32
 TOLERANCE = 1e-4
-SMALL = 16
 LENGTHS = (2, 3, 5, 8, 16, 31, 64, 128, 256, 512)
-SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
-KEPT_FP32 = ("model.gate", "model.domain_head")
 
 Measure = Callable[[Path, Path], Mapping[str, Any]]
 """Given the fp32 and the int8 file, what the manifest shall say of the int8 one; raises to refuse it."""
@@ -89,7 +84,7 @@ def export_onnx(
         _write_graph(model, files["fp32"])
         if quantize is not None:
             files["int8"] = Path(aside) / NAMES["int8"]
-            _quantise(files["fp32"], files["int8"])
+            quantise(files["fp32"], files["int8"])
         entries = {name: _compare(model, path, name, rows, tolerance) for name, path in files.items()}
         if "int8" in files and measure is not None:
             quality = dict(measure(files["fp32"], files["int8"]))
@@ -140,7 +135,7 @@ def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None
     names = OUTPUTS if model.gate is None else (*OUTPUTS, *STRATA_OUTPUTS)
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_length)
     ids = torch.full((3, 7), int(model.config.pad_token_id or 0))
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             Plain().eval(),
             (ids, torch.ones_like(ids), torch.tensor([-1, 0, -1])),
@@ -153,45 +148,9 @@ def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None
         )
     if program is None:
         raise ExportError("torch.onnx.export returned nothing; install another version of torch")
-    _forget_origins(program.model)
+    forget_origins(program.model)
     program.save(str(path))
-
-
-def _forget_origins(graph_model: Any) -> None:
-    """Drop what the exporter notes of source files and lines: it is large, and names local folders."""
-    for node in graph_model.graph.all_nodes():
-        for key in [key for key in node.metadata_props if key != SCOPES]:
-            del node.metadata_props[key]
-    graph_model.metadata_props.clear()
-    graph_model.graph.metadata_props.clear()
-
-
-def _quantise(source: Path, target: Path) -> None:
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        quantize_dynamic(
-            str(source),
-            str(target),
-            op_types_to_quantize=["MatMul", "Gather"],
-            nodes_to_exclude=list(_stays_fp32(onnx.load(str(source)).graph)),
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
-
-
-def _stays_fp32(graph: Any) -> Iterator[str]:
-    """Names of the nodes that the int8 graph computes as before."""
-    sides = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        scopes = " ".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
-        constant = [sides[name] for name in node.input if name in sides]
-        if any(scope in scopes for scope in KEPT_FP32) or any(
-            min(dims, default=0) < SMALL for dims in constant
-        ):
-            yield node.name
+    fold_selections(path)
 
 
 def _compare(
@@ -241,16 +200,3 @@ def _distance(found: np.ndarray, expected: np.ndarray) -> float:
     """Largest absolute difference; infinite where either is not a number."""
     worst = float(np.abs(found - expected).max())
     return worst if np.isfinite(worst) else float("inf")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that are not needed and on names of axes."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

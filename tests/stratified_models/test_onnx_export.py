@@ -93,6 +93,11 @@ def test_int8_is_smaller_near_and_keeps_gate_and_heads_exact(exported: Bundle) -
     gate = [name for name, text in scopes.items() if "model.gate" in text and "MatMul" in kinds[name]]
     assert gate
     assert all(kinds[name] == "MatMul" for name in gate)
+    exact = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    weights = [tuple(t.dims) for t in graph.initializer if t.name in exact and len(t.dims) > 1]
+    assert (32, 32) in weights  # the pooler's; the encoder's own matrices are gone
+    assert (32, 128) not in weights
+    assert (128, 32) not in weights
 
 
 def test_the_manifest_names_hash_and_size_and_the_bundle_verifies(exported: Bundle) -> None:

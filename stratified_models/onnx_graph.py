@@ -1,0 +1,96 @@
+"""Changes to an exported graph: what is forgotten, what is folded, what is quantised.
+
+It knows onnx and onnxruntime's quantiser, and no torch, no bundle and no data.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["fold_selections", "forget_origins", "quantise", "quiet"]
+
+SMALL = 16
+SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
+KEPT_FP32 = ("model.gate", "model.domain_head", "model.pooler", "model.classifier")
+
+
+def forget_origins(graph_model: Any) -> None:
+    """Drop what the exporter notes of source files and lines: it is large, and names local folders."""
+    for node in graph_model.graph.all_nodes():
+        for key in [key for key in node.metadata_props if key != SCOPES]:
+            del node.metadata_props[key]
+    graph_model.metadata_props.clear()
+    graph_model.graph.metadata_props.clear()
+
+
+def fold_selections(path: Path) -> None:
+    """Replace what a graph picks out of a constant by a constant: each expert's matrices out of their stack,
+    which the quantiser then sees.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    whole = onnx.load(str(path))
+    graph = whole.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [
+        node for node in graph.node if node.op_type == "Gather" and set(node.input) <= set(constants)
+    ]:
+        data, index = (numpy_helper.to_array(constants[name]) for name in node.input)
+        axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+        picked = np.ascontiguousarray(np.take(data, index, axis=axis))
+        graph.initializer.append(numpy_helper.from_array(picked, node.output[0]))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    onnx.save(whole, str(path))
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Write `source` with its big constant matrices and embeddings in int8, 7 bits of it, to `target`."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(
+            str(source),
+            str(target),
+            op_types_to_quantize=["MatMul", "Gather"],
+            nodes_to_exclude=list(_stays_fp32(onnx.load(str(source)).graph)),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+
+
+def _stays_fp32(graph: Any) -> Iterator[str]:
+    """Names of the nodes that the int8 graph computes as before; the quantiser renames a Gemm first."""
+    sides = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        scopes = " ".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
+        constant = [sides[name] for name in node.input if name in sides]
+        small = any(min(dims, default=0) < SMALL for dims in constant if len(dims) > 1)
+        if small or any(f"{scope}'" in scopes or f"{scope}." in scopes for scope in KEPT_FP32):
+            yield from (node.name, f"{node.name}_MatMul")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that are not needed and on names of axes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
