@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import rich.console
+import rich.progress
 import structlog
 import torch
 import torch.distributed as dist
@@ -135,7 +137,8 @@ class Progress(TrainerCallback):
     def __init__(self, *, name: str, logs: Path, heartbeat: Path) -> None:
         self.name, self.logs, self.heartbeat = name, logs, heartbeat
         self.log = structlog.get_logger("training")
-        self.bar: Any = None
+        self.bar: rich.progress.Progress | None = None
+        self.task = rich.progress.TaskID(0)
         self.writer: Any = None
         self.beaten = 0.0
 
@@ -146,12 +149,23 @@ class Progress(TrainerCallback):
         if not state.is_world_process_zero:
             return
         from torch.utils.tensorboard import SummaryWriter
-        from tqdm import tqdm
 
         self.logs.mkdir(parents=True, exist_ok=True)
         self.writer = SummaryWriter(str(self.logs), purge_step=state.global_step or None)
         if sys.stderr.isatty():
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
+            self._open_bar(state)
+
+    def _open_bar(self, state: TrainerState) -> None:
+        self.bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[loss]}"),
+            console=rich.console.Console(file=sys.stderr),
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(self.name, total=state.max_steps, completed=state.global_step, loss="")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -159,7 +173,7 @@ class Progress(TrainerCallback):
         """Advance the bar and the heartbeat."""
         self._beat()
         if self.bar is not None:
-            self.bar.update(1)
+            self.bar.advance(self.task)
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -195,7 +209,7 @@ class Progress(TrainerCallback):
         if self.bar is None:
             self.log.info("progress", **step, **shown)
         elif "loss" in logs:
-            self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
+            self.bar.update(self.task, loss=f"loss {logs['loss']:.3f}")
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one JSON line to the unit's log."""
@@ -214,6 +228,6 @@ class Progress(TrainerCallback):
     ) -> None:
         """Close what was opened."""
         if self.bar is not None:
-            self.bar.close()
+            self.bar.stop()
         if self.writer is not None:
             self.writer.close()

@@ -31,6 +31,6 @@ def configure(*, stream: TextIO | None = None, json_lines: bool | None = None, l
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=target),
+        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),  # stderr may be replaced later
         cache_logger_on_first_use=False,
     )

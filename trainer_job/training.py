@@ -197,7 +197,7 @@ class UnitTrainer(Trainer):
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    ) -> Any:  # (loss, outputs, carried columns): the base class declares less than it accepts
         """Outputs by name and in a fixed order; the domain travels with the rows but is shown to the model
         only on demand.
         """

@@ -89,7 +89,8 @@ def _describe(
     """Everything in the record that is not a figure of quality."""
     from stratified_models.cost import flops_per_token
 
-    state, model = trainer.state, trainer.model
+    state = trainer.state
+    model: Any = trainer.model
     history = state.log_history
     lengths = run.prepared.tables["test"]["length"]
     return {

@@ -16,7 +16,7 @@ import structlog
 import torch
 import torch.distributed as dist
 from transformers import TrainerState, set_seed
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging as library_logging
 
 from trainer_job.batches import GlobalBatches, by_length, planned_steps
 from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
@@ -70,7 +70,8 @@ def run_unit(run: UnitRun) -> None:
     log = structlog.get_logger("unit").bind(unit=run.unit.name)
     began = time.perf_counter()
     run.status("running")
-    disable_progress_bar()  # of writing weights; training has its own
+    bar: Any = library_logging.disable_progress_bar
+    bar()  # of writing weights; training has its own
     set_seed(run.unit.seed)
     model, report = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
     if run.rank == 0:

@@ -27,7 +27,7 @@ def freeze_lower(model: Any, blocks: int) -> None:
         model.family.block(model.backbone, index).requires_grad_(False)
 
 
-def strict_load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+def strict_load(model: Any, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
     """Load a full state. Raises JobError when a key is missing or left over (the Trainer itself would not
     tell).
     """

@@ -77,7 +77,7 @@ def test_the_record_has_the_same_shape(records: tuple[dict[str, Any], dict[str, 
     one, two = records
     assert shape(one) == shape(two)
     assert [unit["processes"] for unit in two["units"]] == [2] * 5
-    assert two["run"]["devices"]["text"].startswith("2 processes over gloo")
+    assert two["run"]["devices"]["text"] == "CPU, 2 processes over gloo, through torchrun"
 
 
 def test_every_row_is_predicted_once_on_two_processes(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stratified_models import load_tokenizer
 from stratified_models.bundle import check_parity, load_model, read_bundle
-from stratified_models.loading import load_tokenizer
 from tests.trainer_job.conftest import Swept
 from trainer_job.bundling import refresh_variant
 from trainer_job.files import read_json

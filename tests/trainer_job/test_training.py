@@ -27,6 +27,11 @@ class Rows(list[dict[str, Any]]):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
+def model_of(trainer: UnitTrainer) -> Any:
+    """The trainer's model; the base class says that there may be none."""
+    return trainer.model
+
+
 @pytest.fixture
 def make(tiny: Tiny, tmp_path: Path) -> Callable[..., UnitTrainer]:
     def build(variant: str = "none", *settings: str) -> UnitTrainer:
@@ -60,7 +65,7 @@ def test_every_parameter_is_in_one_group_with_its_multiplier(
 ) -> None:
     trainer = make(variant)
     optimizer = trainer.create_optimizer()
-    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    names = {id(value): name for name, value in model_of(trainer).named_parameters()}
     rates: dict[str, tuple[float, float]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -68,7 +73,7 @@ def test_every_parameter_is_in_one_group_with_its_multiplier(
             rates[names[id(parameter)]] = (group["lr"], group["weight_decay"])
     assert rates.keys() == set(names.values())
     base = trainer.config.training.learning_rate
-    for kind, parts in trainer.model.parameter_multiplier_groups().items():
+    for kind, parts in model_of(trainer).parameter_multiplier_groups().items():
         factor = {"backbone": 1, "new": 10, "geometry": 20}[kind]
         for name in parts:
             assert rates[name][0] == pytest.approx(base * factor), name
@@ -80,9 +85,9 @@ def test_frozen_blocks_are_in_no_group(make: Callable[..., UnitTrainer]) -> None
     trainer = make("routing", "training.frozen_blocks=2")
     optimizer = trainer.create_optimizer()
     trained = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
-    frozen = [name for name, value in trainer.model.named_parameters() if not value.requires_grad]
-    assert trained + sum(trainer.model.get_parameter(name).numel() for name in frozen) == sum(
-        value.numel() for value in trainer.model.parameters()
+    frozen = [name for name, value in model_of(trainer).named_parameters() if not value.requires_grad]
+    assert trained + sum(model_of(trainer).get_parameter(name).numel() for name in frozen) == sum(
+        value.numel() for value in model_of(trainer).parameters()
     )
     assert any("embeddings" in name for name in frozen)
     assert {name.split("layer.")[1][0] for name in frozen if "layer." in name} == {"0", "1"}
@@ -90,9 +95,9 @@ def test_frozen_blocks_are_in_no_group(make: Callable[..., UnitTrainer]) -> None
 
 def test_groups_that_miss_a_parameter_are_refused(make: Callable[..., UnitTrainer]) -> None:
     trainer = make()
-    groups = trainer.model.parameter_multiplier_groups()
+    groups = model_of(trainer).parameter_multiplier_groups()
     lost = groups["backbone"].pop()
-    object.__setattr__(trainer.model, "parameter_multiplier_groups", lambda: groups)
+    object.__setattr__(model_of(trainer), "parameter_multiplier_groups", lambda: groups)
     with pytest.raises(JobError, match=lost.replace(".", r"\.")):
         trainer.create_optimizer()
 
