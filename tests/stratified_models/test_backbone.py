@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -267,8 +269,13 @@ def test_the_whole_forward_is_one_graph(family: str, variant: str, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
 @pytest.mark.parametrize(("family", "variant"), COMPILED)
-def test_compiled_is_as_eager(family: str, variant: str, tmp_path: Path) -> None:
+def test_compiled_is_as_eager(
+    family: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes to start
     torch._dynamo.reset()
     tiny_backbone(tmp_path, family=family, layers=2)
     compiled_agrees(tmp_path, variant, partial(torch.compile, fullgraph=True, dynamic=True))

@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from stratified_models import BackboneError, load_tokenizer
+from stratified_models.testing import tiny_backbone
 
 
 @pytest.fixture
@@ -69,3 +70,29 @@ def test_without_padding(copy: Path) -> None:
     path.write_text(json.dumps(raw))
     with pytest.raises(BackboneError, match="padding token"):
         load_tokenizer(copy, max_length=32)
+
+
+@pytest.mark.parametrize(
+    ("family", "field", "value", "message"),
+    [
+        ("roberta", "eos_token_id", 5, "eos_token_id 2, the encoder expects 5"),
+        ("roberta", "bos_token_id", 4, "bos_token_id 0, the encoder expects 4"),
+        ("gpt2", "eos_token_id", 9, "eos_token_id 0, the encoder expects 9"),
+        ("gpt2", "vocab_size", 600, "ids up to .*above the encoder's 600"),
+    ],
+)
+def test_of_another_family(family: str, field: str, value: int, message: str, tmp_path: Path) -> None:
+    tiny_backbone(tmp_path, family=family, layers=1)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(BackboneError, match=f"{message}.*take the tokenizer that belongs to it"):
+        load_tokenizer(tmp_path, max_length=32)
+
+
+def test_without_padding_the_end_of_text_pads_where_the_encoder_names_none(tmp_path: Path) -> None:
+    tiny_backbone(tmp_path, family="gpt2", layers=1)
+    assert load_tokenizer(tmp_path, max_length=32).pad_token_id == 0
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": 7}))
+    with pytest.raises(BackboneError, match="no padding token"):
+        load_tokenizer(tmp_path, max_length=32)
