@@ -272,13 +272,11 @@ def test_the_whole_forward_is_one_graph(family: str, variant: str, tmp_path: Pat
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
 @pytest.mark.parametrize(("family", "variant"), COMPILED)
-def test_compiled_is_as_eager(
-    family: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes to start
+def test_compiled_is_as_eager(family: str, variant: str, tmp_path: Path) -> None:
     torch._dynamo.reset()
     tiny_backbone(tmp_path, family=family, layers=2)
-    compiled_agrees(tmp_path, variant, partial(torch.compile, fullgraph=True, dynamic=True))
+    with torch._inductor.config.patch(compile_threads=1):  # no pool of processes to start
+        compiled_agrees(tmp_path, variant, partial(torch.compile, fullgraph=True, dynamic=True))
 
 
 def test_every_family_has_a_tiny_checkpoint() -> None:
