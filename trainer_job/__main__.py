@@ -133,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return dispatch(options, line)
     except JobError as error:
         return fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the flush at exit
+        return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return fail(f"{place}{error.strerror or error}; the job needs room and write access there", 1)

@@ -17,11 +17,9 @@ from trainer_job.config import RunConfig
 from trainer_job.launch import Devices, available_cores
 from trainer_job.units import Layout, Unit, is_complete, planned_units
 
-MEAN_TOKENS = 60  # a row of mixed reviews, sentences and tweets; fewer when max_length cuts
-CORE_FLOPS, GPU_FLOPS = (
-    25e9,
-    60e12,
-)  # sustained in training: one x86 core in fp32, one data-centre GPU in bf16
+MEAN_TOKENS = 40  # a row of mixed reviews, sentences and tweets; fewer when max_length cuts
+CORE_FLOPS = 45e9  # sustained in training by one x86 core with AVX2, fp32
+GPU_FLOPS = 60e12  # by one data-centre GPU, bf16
 GROWTH = {
     "none": 1.0,
     "attention": 1.07,

@@ -91,18 +91,10 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def print_comparison(record: Record, stream: TextIO) -> None:
-    """A rich table on a terminal, aligned plain lines elsewhere; then what is served, and the verdict."""
+    """Tables on a terminal, aligned plain lines elsewhere; then what is served, and the verdict."""
     header, rows = comparison(record)
     if stream.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title="Test figures (domain inferred); * is served")
-        for place, name in enumerate(header):
-            table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place < 3)
-        for row in rows:
-            table.add_row(*row)
-        Console(file=stream).print(table)
+        _print_tables(header, rows, stream)
     else:
         widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
         for row in [header, *rows]:
@@ -112,3 +104,26 @@ def print_comparison(record: Record, stream: TextIO) -> None:
             ]
             stream.write("  ".join(cells).rstrip() + "\n")
     stream.write(f"{record['verdict']}\n")
+
+
+def _print_tables(header: list[str], rows: list[list[str]], stream: TextIO) -> None:
+    """Quality with cost, then domains: two narrow tables rather than one that a terminal squeezes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    last = len(header) - 5  # validation, difference, p, parameters, tokens/s follow the domains
+    groups = [
+        ("On test, domain inferred; * is served", [0, 1, 2, last, last + 1, last + 2]),
+        ("Macro-F1 by domain", [0, *range(3, last)]),
+        ("Size and training speed", [0, last + 3, last + 4]),
+    ]
+    console = Console(file=stream)
+    for title, places in groups:
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        for place in places:
+            table.add_column(header[place], justify="left" if place == 0 else "right", no_wrap=True)
+        for row in rows:
+            if any(row[place] != "–" for place in places[1:]):
+                table.add_row(*(row[place] for place in places))
+        console.print(table)
