@@ -26,9 +26,7 @@ def attach_export(bundle: Bundle, source: Path, export: Export) -> Bundle:
     """
     name = source.name
     if name in (*FILES, MANIFEST):
-        raise ExportError(
-            f"an export cannot be called {name!r}, a name of the bundle; rename the file"
-        )
+        raise ExportError(f"an export cannot be called {name!r}, a name of the bundle; rename the file")
     bundle = detach_export(bundle, name)
     manifest = bundle.manifest
     entry = entry_of(source)
