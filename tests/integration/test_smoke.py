@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 import jsonschema
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from protos.stratified.v1 import sentiment_pb2, sentiment_pb2_grpc
 
@@ -74,11 +74,15 @@ class Service:
 
     def wait(self) -> None:
         """Until readiness says SERVING."""
-        ask = health_pb2_grpc.HealthStub(self.channel)
+        check = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         request = health_pb2.HealthCheckRequest(service="stratified.v1.SentimentService")
         for _ in range(60):
             try:
-                reply = ask.Check(request, timeout=1, wait_for_ready=True)
+                reply = check(request, timeout=1, wait_for_ready=True)
             except grpc.RpcError:
                 assert self.process.poll() is None, "the service ended while it started"
                 continue

@@ -10,24 +10,24 @@ RNG = np.random.default_rng(1)
 
 
 @pytest.mark.parametrize(("dimension", "low", "high"), [(2, 1.8, 2.3), (5, 4.7, 5.7), (20, 15, 19)])
-def test_two_nn_of_a_gaussian(dimension, low, high):
+def test_two_nn_of_a_gaussian(dimension: int, low: float, high: float) -> None:
     # 20 dimensions are underestimated at this size: known, and the reason why both estimators are reported.
     assert low < diagnostics.two_nn(RNG.standard_normal((2000, dimension))) < high
 
 
-def test_two_nn_sees_the_manifold_and_not_the_space_around_it():
+def test_two_nn_sees_the_manifold_and_not_the_space_around_it() -> None:
     angle = RNG.uniform(0, 2 * np.pi, (2000, 2))
     torus = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) @ RNG.standard_normal((4, 30))
     assert 1.8 < diagnostics.two_nn(torus) < 2.3
     assert diagnostics.participation_ratio(torus) > 2.5
 
 
-def test_points_that_coincide_count_once():
+def test_points_that_coincide_count_once() -> None:
     x = RNG.standard_normal((800, 3))
     assert diagnostics.two_nn(np.concatenate([x, x[:300]])) == pytest.approx(diagnostics.two_nn(x))
 
 
-def test_participation_ratio_of_known_spectra():
+def test_participation_ratio_of_known_spectra() -> None:
     x = RNG.standard_normal((20000, 4)) * [1, 1, 0, 0]
     assert diagnostics.participation_ratio(x) == pytest.approx(2, rel=0.01)
     x = RNG.standard_normal((20000, 2)) * [3, 1]
@@ -35,7 +35,7 @@ def test_participation_ratio_of_known_spectra():
     assert diagnostics.participation_ratio(np.ones((5, 3))) == 0
 
 
-def test_participation_ratio_is_the_same_by_either_gram_matrix():
+def test_participation_ratio_is_the_same_by_either_gram_matrix() -> None:
     x = RNG.standard_normal((10, 40))
     wide = diagnostics.participation_ratio(x)
     values = np.linalg.eigvalsh(np.cov(x.T))
@@ -43,7 +43,7 @@ def test_participation_ratio_is_the_same_by_either_gram_matrix():
 
 
 @pytest.mark.parametrize("dimension", [2, 5, 20])
-def test_both_agree_with_scikit_dimension(dimension):
+def test_both_agree_with_scikit_dimension(dimension: int) -> None:
     skdim = pytest.importorskip("skdim")
     x = RNG.standard_normal((600, dimension))
     assert diagnostics.two_nn(x) == pytest.approx(
@@ -53,7 +53,7 @@ def test_both_agree_with_scikit_dimension(dimension):
     assert diagnostics.participation_ratio(x) == pytest.approx(expected, rel=1e-6)
 
 
-def test_nearest_distances_are_those_of_brute_force(monkeypatch):
+def test_nearest_distances_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stratified_models.diagnostics.dimension.BLOCK", 500)  # several blocks
     x, q = RNG.standard_normal((60, 3)) + 100, RNG.standard_normal((7, 3)) + 100
     full = np.linalg.norm(x[:, None] - x, axis=-1)
@@ -64,20 +64,20 @@ def test_nearest_distances_are_those_of_brute_force(monkeypatch):
     )
 
 
-def test_bootstrap_interval_covers_a_mean():
+def test_bootstrap_interval_covers_a_mean() -> None:
     found = diagnostics.bootstrap(lambda rows: float(rows.mean()), RNG.standard_normal(400), rounds=200)
     assert found.low < found.value < found.high
     assert found.high - found.low == pytest.approx(4 / 20, rel=0.3)
 
 
-def test_bootstrap_of_two_nn_runs_over_ratios():
+def test_bootstrap_of_two_nn_runs_over_ratios() -> None:
     pairs = diagnostics.nearest_distances(RNG.standard_normal((1500, 4)), 2)
     found = diagnostics.bootstrap(diagnostics.two_nn_of_ratios, pairs[:, 1] / pairs[:, 0], rounds=100)
     assert found.low < 4.2 < found.high + 0.5
     assert found.high - found.low < 1
 
 
-def test_what_cannot_be_estimated_is_refused():
+def test_what_cannot_be_estimated_is_refused() -> None:
     with pytest.raises(ModelError, match="≥ 10"):
         diagnostics.two_nn(np.ones((30, 3)))
     with pytest.raises(ModelError, match="outside"):

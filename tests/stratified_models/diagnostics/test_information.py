@@ -10,15 +10,16 @@ RNG = np.random.default_rng(0)
 
 
 def one_hot(ids: np.ndarray, strata: int = 4) -> np.ndarray:
-    return np.eye(strata)[ids]
+    rows: np.ndarray = np.eye(strata)[ids]
+    return rows
 
 
-def test_entropy_of_uniform_shares_is_log_k_and_of_certain_ones_zero():
+def test_entropy_of_uniform_shares_is_log_k_and_of_certain_ones_zero() -> None:
     assert diagnostics.entropy(np.full(8, 1 / 8)) == pytest.approx(np.log(8))
     assert diagnostics.entropy([0.0, 1.0]) == 0
 
 
-def test_effective_strata_lie_between_one_and_k():
+def test_effective_strata_lie_between_one_and_k() -> None:
     ids = np.arange(400) % 4
     assert diagnostics.effective_strata(one_hot(ids)) == pytest.approx(4)
     assert diagnostics.token_effective_strata(one_hot(ids)) == pytest.approx(1)
@@ -27,45 +28,45 @@ def test_effective_strata_lie_between_one_and_k():
     np.testing.assert_allclose(diagnostics.occupancy(one_hot(ids)), 0.25)
 
 
-def test_information_of_identical_labelings_is_their_entropy():
+def test_information_of_identical_labelings_is_their_entropy() -> None:
     ids = RNG.integers(0, 4, 1000)
     expected = diagnostics.entropy(np.bincount(ids) / 1000)
     assert diagnostics.mutual_information(one_hot(ids), ids) == pytest.approx(float(expected))
 
 
-def test_information_of_labels_that_the_strata_determine_is_the_labels_entropy():
+def test_information_of_labels_that_the_strata_determine_is_the_labels_entropy() -> None:
     ids = RNG.integers(0, 4, 1000)
     labels = ids // 2
     expected = diagnostics.entropy(np.bincount(labels) / 1000)
     assert diagnostics.mutual_information(one_hot(ids), labels) == pytest.approx(float(expected))
 
 
-def test_information_of_one_label_is_zero():
+def test_information_of_one_label_is_zero() -> None:
     assert diagnostics.mutual_information(RNG.dirichlet(np.ones(4), 50), np.ones(50)) == 0
 
 
-def test_information_agrees_with_scikit_learn_on_hard_strata():
+def test_information_agrees_with_scikit_learn_on_hard_strata() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     ids, labels = RNG.integers(0, 4, 500), RNG.integers(0, 3, 500)
     expected = metrics.mutual_info_score(ids, labels)
     assert diagnostics.mutual_information(one_hot(ids), labels) == pytest.approx(expected)
 
 
-def test_independent_labels_do_not_beat_their_permutations():
+def test_independent_labels_do_not_beat_their_permutations() -> None:
     ids, labels = RNG.integers(0, 4, 600), RNG.integers(0, 3, 600)
     found = diagnostics.permutation_baseline(one_hot(ids), labels, rounds=100)
     assert 0 < found.mean < found.upper
     assert found.p > 0.05
 
 
-def test_dependent_labels_beat_their_permutations():
+def test_dependent_labels_beat_their_permutations() -> None:
     ids = RNG.integers(0, 4, 600)
     found = diagnostics.permutation_baseline(one_hot(ids), ids % 2, rounds=100)
     assert found.observed > 10 * found.upper
     assert found.p == pytest.approx(1 / 101)
 
 
-def test_tokens_of_one_text_are_no_independent_evidence():
+def test_tokens_of_one_text_are_no_independent_evidence() -> None:
     # 30 texts of 40 tokens, each text all in one stratum, labels at random: by tokens this looks significant.
     owner = np.repeat(np.arange(30), 40)
     ids, labels = RNG.integers(0, 4, 30)[owner], RNG.integers(0, 2, 30)[owner]
@@ -75,14 +76,14 @@ def test_tokens_of_one_text_are_no_independent_evidence():
     assert naive.p < 0.05 < honest.p
 
 
-def test_group_shuffles_leave_out_labels_that_no_group_has():
+def test_group_shuffles_leave_out_labels_that_no_group_has() -> None:
     ids = np.array([0, 0, 1, 1])
     found = diagnostics.permutation_baseline(one_hot(ids), [0, 0, 1, 1], groups=[5, 5, 9, 9], rounds=5)
     assert found.observed == pytest.approx(np.log(2))
     assert found.p == 1
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ModelError, match="no shares"):
         diagnostics.occupancy([])
     with pytest.raises(ModelError, match="do not fit"):

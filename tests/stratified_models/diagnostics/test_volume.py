@@ -11,7 +11,7 @@ RNG = np.random.default_rng(2)
 
 
 @pytest.mark.parametrize("freedom", [1.0, 1.5, 9.0, 18.0, 1e5])
-def test_student_tail_is_that_of_scipy(freedom):
+def test_student_tail_is_that_of_scipy(freedom: float) -> None:
     stats = pytest.importorskip("scipy.stats")
     t = np.linspace(-20, 20, 201)
     np.testing.assert_allclose(
@@ -20,21 +20,21 @@ def test_student_tail_is_that_of_scipy(freedom):
 
 
 @pytest.mark.parametrize("dimension", [2, 10])
-def test_a_gaussian_seldom_rejects(dimension):
+def test_a_gaussian_seldom_rejects(dimension: int) -> None:
     manifold, bundle = diagnostics.null_test(dimension, 1500, queries=300).rates()
     assert manifold < 0.3  # 150 overlapping windows at 1e-3: this is why shares are compared with the null
     assert bundle < 0.2
     assert bundle <= manifold
 
 
-def test_slopes_of_a_flat_torus_are_its_dimension():
+def test_slopes_of_a_flat_torus_are_its_dimension() -> None:
     angle = RNG.uniform(0, 2 * np.pi, (2500, 2))
     found = diagnostics.volume_radius_test(np.concatenate([np.cos(angle), np.sin(angle)], axis=1))
     assert np.median(found.near) == pytest.approx(2, abs=0.15)
     assert np.median(found.far) == pytest.approx(2, abs=0.15)
 
 
-def test_a_line_that_meets_a_sphere_rejects_where_they_meet_and_not_on_the_line():
+def test_a_line_that_meets_a_sphere_rejects_where_they_meet_and_not_on_the_line() -> None:
     sphere = RNG.standard_normal((1500, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     sphere[:, 0] -= 1
@@ -48,7 +48,7 @@ def test_a_line_that_meets_a_sphere_rejects_where_they_meet_and_not_on_the_line(
     assert diagnostics.volume_radius_test(both, queries=both[2800:2900]).rates() == (0.0, 0.0)
 
 
-def test_a_thick_line_rejects_the_manifold_by_a_falling_slope():
+def test_a_thick_line_rejects_the_manifold_by_a_falling_slope() -> None:
     rng = np.random.default_rng(3)
     line = np.zeros((4000, 5))
     line[:, 0] = rng.random(4000) * 4
@@ -61,7 +61,7 @@ def test_a_thick_line_rejects_the_manifold_by_a_falling_slope():
     assert found.rates(alpha)[1] < 0.02
 
 
-def test_agrees_with_a_plain_reading_of_the_definition():
+def test_agrees_with_a_plain_reading_of_the_definition() -> None:
     stats = pytest.importorskip("scipy.stats")
     points = RNG.standard_normal((300, 3))
     radii = np.sort(np.linalg.norm(points - points[0], axis=1))[1:][4:90]
@@ -77,13 +77,13 @@ def test_agrees_with_a_plain_reading_of_the_definition():
     assert found.p_bundle[0] == pytest.approx(rising, rel=1e-6)
 
 
-def test_copies_of_one_point_say_nothing_and_do_not_crash():
+def test_copies_of_one_point_say_nothing_and_do_not_crash() -> None:
     found = diagnostics.volume_radius_test(np.ones((80, 3)), largest=60)
     assert found.rates() == (0.0, 0.0)
     assert np.all(found.near == 0)
 
 
-def test_impossible_ranges_are_refused():
+def test_impossible_ranges_are_refused() -> None:
     with pytest.raises(ModelError, match="leave nothing to compare"):
         diagnostics.volume_radius_test(RNG.standard_normal((300, 2)), largest=30)
     with pytest.raises(ModelError, match="too few"):
