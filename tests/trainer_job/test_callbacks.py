@@ -139,7 +139,8 @@ def test_progress_writes_lines_events_and_a_heartbeat(
     lines = (tmp_path / "logs" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1
     assert json.loads(lines[0])["loss"] == 1.5
-    assert "progress" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "progress" in said.out + said.err
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
