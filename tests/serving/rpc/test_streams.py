@@ -8,7 +8,7 @@ import pytest
 
 from protos.stratified.v1 import sentiment_pb2
 from tests.serving.conftest import Start
-from tests.serving.rpc.test_servicers import Options, Request, Streamed, failure_of_error, refused
+from tests.serving.rpc.test_servicers import BatchItem, Options, Request, Streamed, failure_of_error, refused
 from tests.serving.test_lane import until
 
 
