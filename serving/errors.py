@@ -6,6 +6,7 @@
     │   ├── TextTooLong
     │   ├── UnknownDomain
     │   └── BatchTooLarge
+    ├── Unauthenticated                 the caller did not show that it may
     ├── ModelNotFound                   no such variant in the store
     ├── Refused                         not now: turned away before any work was done
     │   ├── QueueFull
@@ -82,6 +83,12 @@ class ModelNotFound(ServingError):
     """The store has no such variant."""
 
     reason = "MODEL_NOT_FOUND"
+
+
+class Unauthenticated(ServingError):
+    """The call brings no token, or none that the server knows."""
+
+    reason = "UNAUTHENTICATED"
 
 
 class Refused(ServingError):

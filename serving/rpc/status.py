@@ -12,6 +12,7 @@ ERROR_DOMAIN = "stratified-sentiment"
 
 STATUS: dict[type[errors.ServingError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WouldMissDeadline: grpc.StatusCode.DEADLINE_EXCEEDED,
