@@ -1,4 +1,4 @@
-"""From a tiny random checkpoint of each further family through the job to a bundle that the service answers from."""
+"""From a tiny random checkpoint of each further family through the job to a bundle that answers."""
 
 from __future__ import annotations
 
