@@ -12,8 +12,6 @@ TEXT ?= The plot drags, but the ending is worth it.
 DOMAIN ?=
 export TEXT DOMAIN
 
-OWN := stratified_models trainer_job serving protos tests benchmarks
-
 ##@ Try it
 .PHONY: sweep serve classify report
 sweep: $(VENV)/.run ## Train the five variants, print and write the comparison (CONFIG=quickstart|reference|volume|FILE)
@@ -73,8 +71,19 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
 	@touch $@
 
+##@ Operate it
+.PHONY: manifests-check images-check monitoring-check
+manifests-check: $(VENV)/.dev ## Manifests, overlays, derived files: schemas of three Kubernetes versions, our rules
+	$(BIN)/python -m k8s.checks.manifests $(ARGS)
+
+images-check: $(VENV)/.dev ## Build both CPU images, look inside, let them train and serve (Docker, or buildah + podman)
+	$(BIN)/python -m k8s.checks.images $(ARGS)
+
+monitoring-check: $(VENV)/.dev ## Alert rules' tests; every query of rules and dashboards on a live Prometheus
+	$(BIN)/python -m k8s.checks.monitoring $(ARGS)
+
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
