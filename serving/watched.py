@@ -27,7 +27,8 @@ class Watched(Generic[T]):
     """The value that `read` makes of the files at `paths`; safe to use from any thread.
 
     `read` raises `BadSettings` for what it cannot use: the first time that reaches the caller, later on the
-    old value stays. `clock` counts seconds; looks are at least `interval` apart.
+    old value stays, or `fallback` takes its place. `clock` counts seconds; looks are at least `interval`
+    apart.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class Watched(Generic[T]):
         *,
         clock: Callable[[], float],
         interval: float = INTERVAL,
+        fallback: T | None = None,
     ) -> None:
         self._paths, self._read, self._clock, self._interval = tuple(paths), read, clock, interval
         self._lock = threading.Lock()
         self._stamp, self._looked = self._look(), clock()
-        self._value = read()
+        self._value, self._fallback = read(), fallback
 
     def current(self) -> T:
         """The newest value that could be read."""
@@ -62,7 +64,9 @@ class Watched(Generic[T]):
         try:
             self._value = self._read()
         except BadSettings as error:
-            log.error("changed files are no good, the old ones stay in force", files=files, error=str(error))
+            log.error("changed files are no good", files=files, kept=self._fallback is None, error=str(error))
+            if self._fallback is not None:
+                self._value = self._fallback
         else:
             log.info("files re-read", files=files)
 
