@@ -22,6 +22,8 @@ from trainer_job.checkpoints import MARKER, list_checkpoints
 from trainer_job.ranks import StopFlag
 from trainer_job.units import Layout, Unit
 
+pytestmark = pytest.mark.slow
+
 UNIT = Unit("moe", 0)
 SETTINGS = ("variants=[moe]", "training.epochs=12", "training.evaluations=6", "training.log_every=1")
 

@@ -11,6 +11,8 @@ import pytest
 from tests.trainer_job.tiny import Tiny, make_tiny
 from trainer_job.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ("none", "attention", "routing", "layers", "moe")
 SETTINGS = (
     "training.max_steps=20",
