@@ -35,7 +35,12 @@ class Identity:
     expires: float
 
     def __repr__(self) -> str:
-        return f"Identity(expires={_date(self.expires)})"  # never the key
+        return f"Identity(expires={self.expires_at})"  # never the key
+
+    @property
+    def expires_at(self) -> str:
+        """The end, as people write it."""
+        return _date(self.expires)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 It knows the form of the file and of the `authorization` header, and no gRPC. A file holds one token a line;
 several are valid at once, so that a new one can be handed out before the old one is taken away. Blank lines
-and lines that begin with # are skipped.
+and lines that begin with # are skipped. While the file cannot be read, or holds no token, nobody gets in.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from serving.errors import BadSettings, Unauthenticated
 from serving.watched import INTERVAL, Watched, read_bytes
@@ -52,7 +53,8 @@ class TokenCheck:
         def digests() -> tuple[bytes, ...]:
             return tuple(_digest(token) for token in read_tokens(path))
 
-        self._digests = Watched([path], digests, clock=clock, interval=interval)
+        # Whoever empties the file means to shut everybody out.
+        self._digests = Watched([path], digests, clock=clock, interval=interval, fallback=())
 
     def __call__(self, authorization: str | None) -> None:
         """Pass a header that brings a valid token; raises `Unauthenticated`."""
@@ -64,6 +66,11 @@ class TokenCheck:
         matches = [hmac.compare_digest(given, valid) for valid in self._digests.current()]
         if not any(matches):
             raise Unauthenticated("the token is not valid here (any more); ask the operator for another")
+
+    def guard(self, metadata: Mapping[str, Any]) -> None:
+        """The same for the metadata of a call."""
+        header = metadata.get(AUTHORIZATION)
+        self(None if header is None else str(header))
 
 
 class TokenSource:
