@@ -18,12 +18,14 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
+from serving.certificates import Identity
 from serving.cpu import available_cores
 from serving.errors import BadStore, StartError
 from serving.lane import Job, Lane
 from serving.metrics import Metrics
 from serving.metrics_http import MetricsServer
 from serving.models import Deployment, Models
+from serving.rpc.credentials import build_access
 from serving.rpc.health import HealthServicer
 from serving.rpc.server import build_probe_server, build_server, listen
 from serving.scheduler import Scheduler
@@ -80,14 +82,18 @@ class App:
         self._hurried = asyncio.Event()
 
     async def listen(self) -> Ports:
-        """Bind and answer: liveness from now on, readiness when a model is loaded. Raises `PortInUse`."""
+        """Bind and answer: liveness from now on, readiness when a model is loaded.
+
+        Raises `PortInUse`, and `BadSettings` for certificates or tokens that are no good.
+        """
         s = self._settings
-        server = build_server(self.service, self.health, self.metrics, s.server_options)
+        access = build_access(s.security, host=s.host, clock=self._clock, on_identity=self._certified)
+        server = build_server(self.service, self.health, self.metrics, s.server_options, access.guard)
         probe_server = build_probe_server(self.health)
         metrics_server = MetricsServer(self.metrics.registry, host=s.host, port=s.metrics_port)
         self._metrics_server = metrics_server
         ports = Ports(
-            service=listen(server, s.host, s.port, flag="--port"),
+            service=listen(server, s.host, s.port, flag="--port", credentials=access.credentials),
             probe=listen(probe_server, s.host, s.probe_port, flag="--probe-port"),
             metrics=metrics_server.port,
         )
@@ -203,6 +209,10 @@ class App:
             tokens_per_second=round(loaded.costs.rate(64)),
             seconds=round(loaded.card.load_seconds, 2),
         )
+
+    def _certified(self, identity: Identity) -> None:
+        self.metrics.certificate_expiry.labels("service").set(identity.expires)
+        log.info("certificate in force", expires=identity.expires_at)
 
     async def _measure_lag(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from protos.stratified.v1 import sentiment_pb2
 from serving.rpc import converters
+from serving.tokens import TokenSource
 from serving.types import Classification, Item, Options, StreamOrder
 
 DETAILS = "grpc-status-details-bin"
@@ -62,6 +63,11 @@ def channel_options(*, attempts: int = 4) -> list[tuple[str, Any]]:
         "methodConfig": [{"name": services, **({"retryPolicy": policy} if attempts > 1 else {})}],
     }
     return [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1)]
+
+
+def shown(tokens: TokenSource | None) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call that brings a token, or none."""
+    return tokens.metadata() if tokens else ()
 
 
 def one(text: str, domain: str, model: str, options: Options) -> sentiment_pb2.ClassifyRequest:

@@ -23,7 +23,8 @@ from typing import Any, TextIO
 
 import grpc
 
-from serving.client import DEADLINE, DEFAULT_TARGET, READINESS, Answer, CallFailed, Client, Failure
+from serving.client import DEADLINE, DEFAULT_TARGET, READINESS, Answer, CallFailed, Client, Failure, Security
+from serving.errors import BadSettings
 from serving.types import Classification, Item, Options, Truncation
 
 GOOD, SOME_FAILED, BAD_INPUT, UNREACHABLE, REFUSED = range(5)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["health"]:
             return _health(arguments[1:])
         return _classify(_parser().parse_args(arguments))
-    except BadInput as error:
+    except (BadInput, BadSettings) as error:
         _complain(str(error))
         return BAD_INPUT
     except CallFailed as error:
@@ -86,6 +87,29 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", default=target, help="host:port of the server (STRATIFIED_TARGET; %(default)s)"
     )
+    parser.add_argument("--tls", action="store_true", help="speak TLS; the probe port of a server has none")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="who vouches for the server, PEM")
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="your own certificate, PEM")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="its private key, PEM")
+    parser.add_argument("--server-name", default="", metavar="NAME", help="the name in its certificate")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        default=os.environ.get("STRATIFIED_TOKEN_FILE") or None,
+        metavar="FILE",
+        help="its first line is sent as a bearer token (STRATIFIED_TOKEN_FILE)",
+    )
+
+
+def _security(arguments: argparse.Namespace) -> Security:
+    return Security(
+        tls=arguments.tls,
+        ca=arguments.ca,
+        cert=arguments.cert,
+        key=arguments.key,
+        server_name=arguments.server_name,
+        token_file=arguments.token_file,
+    )
 
 
 def _health(argv: Sequence[str]) -> int:
@@ -96,7 +120,7 @@ def _health(argv: Sequence[str]) -> int:
     parser.add_argument("--service", default=READINESS, help="the name to ask for; empty: liveness")
     parser.add_argument("--deadline", type=float, default=2.0, help="seconds (default: %(default)g)")
     arguments = parser.parse_args(argv)
-    with Client(arguments.target, attempts=1) as client:
+    with Client(arguments.target, attempts=1, security=_security(arguments)) as client:
         ready = client.health(arguments.service, deadline=arguments.deadline)
     sys.stdout.write("SERVING\n" if ready else "NOT_SERVING\n")
     return GOOD if ready else UNREACHABLE
@@ -113,7 +137,7 @@ def _classify(arguments: argparse.Namespace) -> int:
         timings=arguments.timings,
         strict_domain=arguments.strict_domain,
     )
-    with Client(arguments.target, deadline=arguments.deadline) as client:
+    with Client(arguments.target, deadline=arguments.deadline, security=_security(arguments)) as client:
         pairs = _answers(client, arguments, options)
         write = _write_json if arguments.json else _write_tables
         failures = write(pairs, sys.stdout)

@@ -13,15 +13,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Self
 
-import grpc
-
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
 from serving import calls
-from serving.calls import Answer, CallFailed, Failure, channel_options
+from serving.calls import Answer, CallFailed, Failure
+from serving.channel import PLAIN, Security, open_aio_channel, open_channel, token_source
 from serving.rpc import converters, model_converters
 from serving.types import Classification, Item, Limits, ModelCard, ModelSummary, Options, StreamOrder
 
-__all__ = ["Answer", "AsyncClient", "CallFailed", "Client", "Failure"]
+__all__ = ["Answer", "AsyncClient", "CallFailed", "Client", "Failure", "Security"]
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEADLINE = 30.0  # seconds for one call, its retries included
@@ -33,11 +32,20 @@ class Client:
     """Blocking; safe to share between threads."""
 
     def __init__(
-        self, target: str = DEFAULT_TARGET, *, deadline: float = DEADLINE, attempts: int = 4
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        deadline: float = DEADLINE,
+        attempts: int = 4,
+        security: Security = PLAIN,
     ) -> None:
-        """`deadline`: seconds for each call that brings none; `attempts`: how often a call may be sent."""
+        """`deadline`: seconds for each call that brings none; `attempts`: how often a call may be sent.
+
+        Raises `BadSettings` for certificates or tokens that are no good.
+        """
         self._deadline = deadline
-        self._channel = grpc.insecure_channel(target, options=channel_options(attempts=attempts))
+        self._tokens = token_source(security, target)
+        self._channel = open_channel(target, security, attempts=attempts)
         self._sentiment = sentiment_pb2_grpc.SentimentServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -63,7 +71,9 @@ class Client:
         """Classify one text; raises `CallFailed`."""
         with calls.translated():
             reply = self._sentiment.Classify(
-                calls.one(text, domain, model, options), timeout=deadline or self._deadline
+                calls.one(text, domain, model, options),
+                timeout=deadline or self._deadline,
+                metadata=calls.shown(self._tokens),
             )
         return converters.classification_from_wire(reply.result)
 
@@ -78,7 +88,9 @@ class Client:
         """Classify many texts in one call, in order; raises `CallFailed` when the call as a whole fails."""
         with calls.translated():
             reply = self._sentiment.BatchClassify(
-                calls.many(items, model, options), timeout=deadline or self._deadline
+                calls.many(items, model, options),
+                timeout=deadline or self._deadline,
+                metadata=calls.shown(self._tokens),
             )
         return [calls.answer(result) for result in reply.results]
 
@@ -96,21 +108,25 @@ class Client:
         settings = calls.settings(model, options, order)
         requests = (message for part in ([settings], map(calls.streamed, items)) for message in part)
         with calls.translated():
-            for reply in self._sentiment.ClassifyStream(requests):
+            for reply in self._sentiment.ClassifyStream(requests, metadata=calls.shown(self._tokens)):
                 yield reply.id, calls.answer(reply)
 
     def model_info(self, model: str = "") -> tuple[ModelCard, Limits]:
         """What is known about a model, and what the server accepts; raises `CallFailed`."""
         with calls.translated():
             reply = self._models.GetModelInfo(
-                model_pb2.GetModelInfoRequest(model=model), timeout=self._deadline
+                model_pb2.GetModelInfoRequest(model=model),
+                timeout=self._deadline,
+                metadata=calls.shown(self._tokens),
             )
         return model_converters.info_from_wire(reply.model), model_converters.limits_from_wire(reply.limits)
 
     def list_models(self) -> tuple[list[ModelSummary], str]:
         """Every variant of the store, and the name of the default; raises `CallFailed`."""
         with calls.translated():
-            reply = self._models.ListModels(model_pb2.ListModelsRequest(), timeout=self._deadline)
+            reply = self._models.ListModels(
+                model_pb2.ListModelsRequest(), timeout=self._deadline, metadata=calls.shown(self._tokens)
+            )
         return [model_converters.summary_from_wire(entry) for entry in reply.models], reply.default_model
 
     def health(self, service: str = READINESS, *, deadline: float = 1.0) -> bool:
@@ -128,11 +144,17 @@ class AsyncClient:
     """The same for asyncio; use it on one event loop."""
 
     def __init__(
-        self, target: str = DEFAULT_TARGET, *, deadline: float = DEADLINE, attempts: int = 4
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        deadline: float = DEADLINE,
+        attempts: int = 4,
+        security: Security = PLAIN,
     ) -> None:
         """See `Client`."""
         self._deadline = deadline
-        self._channel = grpc.aio.insecure_channel(target, options=channel_options(attempts=attempts))
+        self._tokens = token_source(security, target)
+        self._channel = open_aio_channel(target, security, attempts=attempts)
         self._sentiment: Any = sentiment_pb2_grpc.SentimentServiceStub(self._channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -158,7 +180,8 @@ class AsyncClient:
         """See `Client.classify`."""
         with calls.translated():
             request, timeout = calls.one(text, domain, model, options), deadline or self._deadline
-            reply = await self._sentiment.Classify(request, timeout=timeout)
+            shown = calls.shown(self._tokens)
+            reply = await self._sentiment.Classify(request, timeout=timeout, metadata=shown)
         return converters.classification_from_wire(reply.result)
 
     async def classify_batch(
@@ -172,7 +195,8 @@ class AsyncClient:
         """See `Client.classify_batch`."""
         with calls.translated():
             request, timeout = calls.many(items, model, options), deadline or self._deadline
-            reply = await self._sentiment.BatchClassify(request, timeout=timeout)
+            shown = calls.shown(self._tokens)
+            reply = await self._sentiment.BatchClassify(request, timeout=timeout, metadata=shown)
         return [calls.answer(result) for result in reply.results]
 
     async def classify_stream(
@@ -191,12 +215,13 @@ class AsyncClient:
                 yield calls.streamed(item)
 
         with calls.translated():
-            async for reply in self._sentiment.ClassifyStream(requests()):
+            async for reply in self._sentiment.ClassifyStream(requests(), metadata=calls.shown(self._tokens)):
                 yield reply.id, calls.answer(reply)
 
     async def model_info(self, model: str = "") -> tuple[ModelCard, Limits]:
         """See `Client.model_info`."""
         with calls.translated():
             request = model_pb2.GetModelInfoRequest(model=model)
-            reply = await self._models.GetModelInfo(request, timeout=self._deadline)
+            shown = calls.shown(self._tokens)
+            reply = await self._models.GetModelInfo(request, timeout=self._deadline, metadata=shown)
         return model_converters.info_from_wire(reply.model), model_converters.limits_from_wire(reply.limits)

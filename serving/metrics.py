@@ -40,6 +40,7 @@ class Metrics:
         self._pipeline(registry)
         self._answers(registry)
         self._models(registry)
+        self._security(registry)
         self._mix: dict[str, list[float]] = {}
         self._occupancy: dict[str, list[float]] = {}
 
@@ -131,6 +132,12 @@ class Metrics:
             registry=r,
         )
         self.ready = Gauge("stratified_model_ready", "1 while the model answers.", ("model",), registry=r)
+
+    def _security(self, r: CollectorRegistry) -> None:
+        self.certificate_expiry = Gauge(
+            "stratified_certificate_expiry_timestamp_seconds",
+            "When the certificate in force ends, as Unix time; absent without TLS.", ("port",), registry=r,
+        )  # fmt: skip
 
     def declare_rpc(self, kind: str, service: str, method: str, codes: Iterable[str]) -> None:
         """Create all series of an RPC."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serving.errors import BadSettings
-from serving.rpc.options import ServerOptions
+from serving.rpc.options import SecurityFiles, ServerOptions
 from serving.scheduler import Policy
 from serving.types import Limits, Truncation
 
 PREFIX = "STRATIFIED_"
+OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]  # an empty variable: none
 
 
 class Settings(BaseModel):
@@ -40,6 +41,16 @@ class Settings(BaseModel):
     port: int = Field(50051, ge=0, le=65535, description="port of the service")
     probe_port: int = Field(50053, ge=0, le=65535, description="port of the health probes")
     metrics_port: int = Field(9464, ge=0, le=65535, description="HTTP port of /metrics")
+    tls_cert: OptionalFile = Field(
+        None, description="certificate chain of the service port, PEM; with --tls-key turns TLS on"
+    )
+    tls_key: OptionalFile = Field(None, description="its private key, PEM without a passphrase")
+    tls_client_ca: OptionalFile = Field(
+        None, description="authorities of the clients, PEM: only clients with a certificate of theirs get in"
+    )
+    token_file: OptionalFile = Field(
+        None, description="file of the tokens that callers may bring, one a line; read again on change"
+    )
     threads: int = Field(0, ge=0, description="threads of the engine; 0: the cores that the container grants")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
     engine: Literal["auto", "torch", "onnx"] = Field(
@@ -105,6 +116,11 @@ class Settings(BaseModel):
             self.max_message_bytes, self.max_streams, self.max_connection_age, self.keepalive
         )
 
+    @property
+    def security(self) -> SecurityFiles:
+        """Where certificates and tokens of the service port are."""
+        return SecurityFiles(self.tls_cert, self.tls_key, self.tls_client_ca, self.token_file)
+
     def policy(self, *, measured_batch_tokens: int) -> Policy:
         """The scheduler's numbers."""
         return Policy(
@@ -156,6 +172,8 @@ def parse_settings(
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return ""
     return str(value.value) if isinstance(value, Truncation) else str(value)
 
 

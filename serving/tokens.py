@@ -54,7 +54,8 @@ class TokenCheck:
             return tuple(_digest(token) for token in read_tokens(path))
 
         # Whoever empties the file means to shut everybody out.
-        self._digests = Watched([path], digests, clock=clock, interval=interval, fallback=())
+        nobody: tuple[bytes, ...] = ()
+        self._digests = Watched([path], digests, clock=clock, interval=interval, fallback=nobody)
 
     def __call__(self, authorization: str | None) -> None:
         """Pass a header that brings a valid token; raises `Unauthenticated`."""

@@ -7,14 +7,22 @@ every handshake, so that a renewed file serves the next connection, and nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+import structlog
 
 from serving.certificates import Identity, IdentityFiles, read_authorities
+from serving.errors import BadSettings
+from serving.hosts import is_loopback
+from serving.rpc.options import SecurityFiles
+from serving.tokens import TokenCheck
 from serving.watched import INTERVAL, Watched
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +59,42 @@ class ServerTls:
         return grpc.dynamic_ssl_server_credentials(
             watched.current(), watched.current, self.client_ca is not None
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the service port asks for: None where it asks for nothing."""
+
+    credentials: grpc.ServerCredentials | None = None
+    guard: Callable[[Mapping[str, Any]], None] | None = None
+
+
+def build_access(
+    files: SecurityFiles,
+    *,
+    host: str,
+    clock: Callable[[], float],
+    now: Callable[[], float] = time.time,
+    interval: float = INTERVAL,
+    on_identity: Callable[[Identity], None] = lambda identity: None,
+) -> Access:
+    """Read what the files hold; raises `BadSettings` for files, or sets of files, that cannot work."""
+    tls = _tls(files)
+    credentials = None
+    if tls is not None:
+        credentials = tls.credentials(clock=clock, now=now, interval=interval, on_identity=on_identity)
+    guard = TokenCheck(files.tokens, clock=clock, interval=interval).guard if files.tokens else None
+    if guard and not credentials and not is_loopback(host):
+        log.warning("tokens travel in clear; set --tls-cert and --tls-key", host=host)
+    return Access(credentials, guard)
+
+
+def _tls(files: SecurityFiles) -> ServerTls | None:
+    if files.cert and files.key:
+        return ServerTls(IdentityFiles(files.cert, files.key), files.client_ca)
+    if files.cert or files.key:
+        given, missing = ("--tls-cert", "--tls-key") if files.cert else ("--tls-key", "--tls-cert")
+        raise BadSettings(f"{given} is given without {missing}; give both, or neither")
+    if files.client_ca:
+        raise BadSettings("--tls-client-ca is given without TLS; give --tls-cert and --tls-key too")
+    return None

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,12 @@ REQUEST_ID = "x-request-id"
 DETAILS = "grpc-status-details-bin"
 PUSHBACK = "grpc-retry-pushback-ms"
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,64}")
+OPEN = ("grpc.health.v1.Health",)  # probes bring no token
 CODES = {code_number(code): code for code in grpc.StatusCode}
 
 log = structlog.get_logger(__name__)
+
+Guard = Callable[[Mapping[str, Any]], None]
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -82,10 +85,16 @@ class Ending:
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """The only interceptor: id outermost, then the numbers, then the errors, then the handler."""
+    """The only interceptor: id outermost, then the numbers, then the errors, then who may, then the handler.
 
-    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._metrics, self._clock = metrics, clock
+    `guard` gets the metadata of each call, and raises a `ServingError` for one that may not be made;
+    health is open to all.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, guard: Guard | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._metrics, self._guard, self._clock = metrics, guard, clock
 
     async def intercept_service(
         self,
@@ -150,6 +159,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         ):
             ending = Ending()
             async with self._measured(method, context, ending), self._translated(context, identity, ending):
+                if self._guard is not None and method.service not in OPEN:
+                    self._guard(metadata)
                 yield
 
     @asynccontextmanager

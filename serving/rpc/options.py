@@ -1,8 +1,9 @@
-"""What a connection to the server may do, in the words of gRPC; it knows no server and imports none."""
+"""What a connection to the server may do, and what it must show; it knows no server and imports none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,13 @@ class ServerOptions:
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityFiles:
+    """Where the proofs are: of the server (TLS), of its clients (mTLS), and the tokens of callers."""
+
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    tokens: Path | None = None

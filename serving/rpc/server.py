@@ -16,7 +16,7 @@ from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, senti
 from serving.errors import PortInUse
 from serving.metrics import Metrics
 from serving.rpc.health import HealthServicer
-from serving.rpc.interceptors import EdgeInterceptor, call_kind
+from serving.rpc.interceptors import EdgeInterceptor, Guard, call_kind
 from serving.rpc.options import ServerOptions
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicers import ModelServicer, SentimentServicer
@@ -30,10 +30,15 @@ DESCRIPTORS = (
 
 
 def build_server(
-    service: Service, health: HealthServicer, metrics: Metrics, options: ServerOptions
+    service: Service,
+    health: HealthServicer,
+    metrics: Metrics,
+    options: ServerOptions,
+    guard: Guard | None = None,
 ) -> grpc.aio.Server:
-    """The service with health and reflection; every series of its RPCs exists from now on."""
-    server = grpc.aio.server(interceptors=[EdgeInterceptor(metrics)], options=options.channel_arguments())
+    """The service, health (open to all) and reflection; every series of its RPCs exists from now on."""
+    interceptor = EdgeInterceptor(metrics, guard=guard)
+    server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
     sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(SentimentServicer(service), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -49,14 +54,23 @@ def build_probe_server(health: HealthServicer) -> grpc.aio.Server:
     return server
 
 
-def listen(server: grpc.aio.Server, host: str, port: int, *, flag: str) -> int:
-    """Bind without TLS; the port that was bound (0 asks for any free one).
+def listen(
+    server: grpc.aio.Server,
+    host: str,
+    port: int,
+    *,
+    flag: str,
+    credentials: grpc.ServerCredentials | None = None,
+) -> int:
+    """Bind, with TLS where there are credentials; the port that was bound (0 asks for any free one).
 
     Raises `PortInUse` when another process has it, or the address is not ours; `flag` names the cure.
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         _try_bind(host, port)  # gRPC itself would write its own lines to stderr, and not say why
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "it is in use"

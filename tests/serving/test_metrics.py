@@ -45,6 +45,7 @@ NAMES = [
     "stratified_model_ready",
     "stratified_event_loop_lag_seconds",
     "stratified_inference_busy_seconds_total",
+    "stratified_certificate_expiry_timestamp_seconds",
 ]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from serving.errors import BadSettings
-from serving.settings import PREFIX, Settings, parse_settings
+from serving.rpc.options import SecurityFiles
+from serving.settings import PREFIX, Settings, parse_settings, read_settings
 from serving.types import Truncation
 
 
@@ -92,3 +93,11 @@ def test_settings_are_frozen_and_refuse_unknown_keys() -> None:
         setattr(parse("--models", "a"), name, 5)
     with pytest.raises(ValueError, match="extra"):
         Settings.model_validate({"models": "a", "nonsense": 1})
+
+
+def test_files_of_certificates_and_tokens() -> None:
+    settings = read_settings(
+        {"models": "m", "tls_cert": "c.pem", "tls_key": "c.key"},
+        {"STRATIFIED_TLS_CLIENT_CA": "", "STRATIFIED_TOKEN_FILE": "tokens"},
+    )
+    assert settings.security == SecurityFiles(Path("c.pem"), Path("c.key"), None, Path("tokens"))
