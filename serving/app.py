@@ -20,19 +20,21 @@ from prometheus_client import CollectorRegistry
 
 from serving.certificates import Identity
 from serving.cpu import available_cores
-from serving.errors import BadStore, StartError
-from serving.lane import Job, Lane
+from serving.deploying import Deployer
+from serving.errors import StartError
+from serving.fleet import Fleet
 from serving.metrics import Metrics
 from serving.metrics_http import MetricsServer
-from serving.models import Deployment, Models
+from serving.models import Models
+from serving.rpc.admin import AdminServicer
 from serving.rpc.credentials import build_access
+from serving.rpc.guard import admin_guard
 from serving.rpc.health import HealthServicer
-from serving.rpc.server import build_probe_server, build_server, listen
-from serving.scheduler import Scheduler
+from serving.rpc.server import build_admin_server, build_probe_server, build_server, listen
 from serving.service import Service
 from serving.settings import Settings
-from serving.source import Found, Loaded, Source, Store
-from serving.types import ModelState, ModelSummary
+from serving.source import Source, Store
+from serving.watch import Watcher
 
 HEARTBEAT = 0.25  # seconds between measurements of the event loop's lag
 
@@ -46,6 +48,8 @@ class Ports:
     service: int
     probe: int
     metrics: int
+    admin: int = 0
+    """0: off."""
 
 
 class App:
@@ -75,7 +79,14 @@ class App:
             workers=self._workers,
             clock=clock,
         )
+        deployer = Deployer(
+            settings, models=self.models, metrics=self.metrics, clock=clock, threads=self._threads
+        )
+        self.fleet = Fleet(
+            settings, models=self.models, metrics=self.metrics, deployer=deployer, open_source=self._open
+        )
         self._server: grpc.aio.Server | None = None
+        self._admin_server: grpc.aio.Server | None = None
         self._probe_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +95,8 @@ class App:
     async def listen(self) -> Ports:
         """Bind and answer: liveness from now on, readiness when a model is loaded.
 
-        Raises `PortInUse`, and `BadSettings` for certificates or tokens that are no good.
+        Raises `PortInUse`, and `BadSettings` for certificates or tokens that are no good, and for an admin
+        port that would be open to anyone.
         """
         s = self._settings
         access = build_access(s.security, host=s.host, clock=self._clock, on_identity=self._certified)
@@ -92,14 +104,19 @@ class App:
         probe_server = build_probe_server(self.health)
         metrics_server = MetricsServer(self.metrics.registry, host=s.host, port=s.metrics_port)
         self._metrics_server = metrics_server
+        admin_server, admin_port = self._bind_admin()
         ports = Ports(
             service=listen(server, s.host, s.port, flag="--port", credentials=access.credentials),
             probe=listen(probe_server, s.host, s.probe_port, flag="--probe-port"),
             metrics=metrics_server.port,
+            admin=admin_port,
         )
         await server.start()
         await probe_server.start()
         metrics_server.start()
+        if admin_server is not None:
+            await admin_server.start()
+        self._admin_server = admin_server
         self._server, self._probe_server = server, probe_server
         self._tasks.append(asyncio.create_task(self._measure_lag()))
         log.info(
@@ -107,43 +124,43 @@ class App:
         )
         return ports
 
+    def _bind_admin(self) -> tuple[grpc.aio.Server | None, int]:
+        """The operator's server and its port; None and 0 where no port was given."""
+        s = self._settings
+        if s.admin_port is None:
+            return None, 0
+        guard = admin_guard(s.admin_host, s.admin_token_file, clock=self._clock)
+        admin = AdminServicer(self.fleet, log_level=s.log_level)
+        server = build_admin_server(admin, self.metrics, s.server_options, guard)
+        port = listen(server, s.admin_host, s.admin_port, flag="--admin-port")
+        log.info("admin port bound", host=s.admin_host, admin_port=port, asks_for_token=guard is not None)
+        return server, port
+
     async def load_models(self) -> None:
         """Load the default model, then the others; raises `BadStore` when the default cannot be loaded."""
-        log.info("opening the store", path=str(self._settings.models))
-        source, store = await asyncio.to_thread(self._open)
-        chosen = store.chosen(self._settings.load)
-        for found in store.variants.values():
-            state = ModelState.LOADING if found in chosen else ModelState.AVAILABLE
-            self._record(found, ModelState.FAILED if found.error else state, found.error)
-        self.models.default = store.default
-        for found in chosen:
-            try:
-                if found.error:
-                    raise BadStore(found.error)
-                self._deploy(await asyncio.to_thread(self._load, source, found))
-            except BadStore as error:
-                if found.name == store.default:
-                    raise
-                log.error("model failed", model=found.name, error=str(error))
-                self._record(found, ModelState.FAILED, str(error))
+        store = await self.fleet.start()
+        if self._settings.watch_seconds:
+            watcher = Watcher(self.fleet, self.metrics, selected=store.selected)
+            self._tasks.append(asyncio.create_task(watcher.run(self._settings.watch_seconds)))
 
     async def stop(self, *, settle: float) -> None:
         """Stop for good; what was accepted is answered within the grace period."""
         self.health.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._admin_server is not None:
+            await self._admin_server.stop(0)
         if self._server is not None:
             log.info("draining", settle=settle, grace=self._settings.grace_seconds)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), settle)
             self.service.draining.set()
             await self._server.stop(self._settings.grace_seconds)
-        for deployment in self.models.deployments:
-            await deployment.lane.close()
+        await self.fleet.close()
         if self._probe_server is not None:
             await self._probe_server.stop(0)
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
-        for task in self._tasks:
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._workers.shutdown()
         if self._server is not None:
@@ -154,10 +171,6 @@ class App:
         self._hurried.set()
         if self._server is not None:
             await self._server.stop(0)
-
-    def _record(self, found: Found, state: ModelState, error: str) -> None:
-        self.models.record(ModelSummary(found.name, state, found.version, found.sha256, error))
-        self.metrics.ready.labels(found.name).set(0)
 
     def _open(self) -> tuple[Source, Store]:
         source = self._source
@@ -170,45 +183,6 @@ class App:
             wishes = Wishes(s.engine, s.precision, s.device, self._threads)
             source = BundleSource(s.models, s.model, wishes, self._clock)
         return source, source.open()
-
-    def _load(self, source: Source, found: Found) -> Loaded:
-        def announce(step: str) -> None:
-            log.info(step, model=found.name)
-
-        return source.load(found, announce)
-
-    def _deploy(self, loaded: Loaded) -> None:
-        name = loaded.card.version.name
-        self.metrics.declare_model(loaded.card)
-        policy = self._settings.policy(measured_batch_tokens=loaded.batch_tokens)
-
-        def on_health(healthy: bool) -> None:
-            self.metrics.ready.labels(name).set(healthy)
-            self.models.set_health(name, healthy)
-
-        lane = Lane(
-            name=name,
-            engine=loaded.engine,
-            scheduler=Scheduler[Job](policy=policy, costs=loaded.costs),
-            metrics=self.metrics,
-            clock=self._clock,
-            on_health=on_health,
-        )
-        lane.start()
-        self.models.add(Deployment(loaded.card, loaded.encoder, lane))
-        self.metrics.ready.labels(name).set(1)
-        log.info(
-            "model ready",
-            model=name,
-            version=loaded.card.version.version,
-            sha256=loaded.card.version.sha256,
-            engine=loaded.card.engine,
-            precision=loaded.card.precision,
-            threads=self._threads,
-            batch_tokens=policy.batch_tokens,
-            tokens_per_second=round(loaded.costs.rate(64)),
-            seconds=round(loaded.card.load_seconds, 2),
-        )
 
     def _certified(self, identity: Identity) -> None:
         self.metrics.certificate_expiry.labels("service").set(identity.expires)

@@ -8,6 +8,9 @@
     │   └── BatchTooLarge
     ├── Unauthenticated                 the caller did not show that it may
     ├── ModelNotFound                   no such variant in the store
+    ├── NotPossible                     an operator's wish that the state of things forbids
+    │   ├── ModelUnusable
+    │   └── ModelIsDefault
     ├── Refused                         not now: turned away before any work was done
     │   ├── QueueFull
     │   └── WouldMissDeadline
@@ -89,6 +92,24 @@ class Unauthenticated(ServingError):
     """The call brings no token, or none that the server knows."""
 
     reason = "UNAUTHENTICATED"
+
+
+class NotPossible(ServingError):
+    """What an operator asks for cannot be done as things are; asking again changes nothing."""
+
+    reason = "NOT_POSSIBLE"
+
+
+class ModelUnusable(NotPossible):
+    """The bundle in the store does not verify, or does not run; what answered before answers on."""
+
+    reason = "MODEL_UNUSABLE"
+
+
+class ModelIsDefault(NotPossible):
+    """The default model cannot be let go."""
+
+    reason = "MODEL_IS_DEFAULT"
 
 
 class Refused(ServingError):

@@ -21,7 +21,7 @@ from serving.engines.base import Engine
 from serving.engines.choice import Wishes, choose_engine
 from serving.errors import BadStore
 from serving.source import Announce, Found, Loaded, Store
-from serving.store import open_store
+from serving.store import look_again, open_store
 from serving.types import Domain, EngineItem, ModelCard, ModelVersion
 from serving.warmup import best_batch_tokens, seed_costs
 from stratified_models.bundle import Bundle, read_bundle
@@ -43,6 +43,10 @@ class BundleSource:
     def open(self) -> Store:
         """See `Source.open`."""
         return open_store(self.root, model=self.model)
+
+    def look(self) -> Store:
+        """See `Source.look`."""
+        return look_again(self.root, model=self.model)
 
     def load(self, found: Found, announce: Announce) -> Loaded:
         """See `Source.load`."""

@@ -28,10 +28,15 @@ def configure(*, level: str, fmt: str, stream: TextIO | None = None) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        wrapper_class=_filtering(level),
         logger_factory=structlog.PrintLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: str) -> None:
+    """Log from this level on, from now on; loggers ask at every line, so all of them follow."""
+    structlog.configure(wrapper_class=_filtering(level))
 
 
 def fingerprint(text: str) -> dict[str, object]:
@@ -45,3 +50,7 @@ def describe(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in frames]
     return {"error_type": type(error).__qualname__, "error_at": where}
+
+
+def _filtering(level: str) -> Any:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level])

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.types import Classification, Domain, ModelCard
+from serving.types import Classification, Domain, ModelCard, ModelVersion
 
 STAGES = ("tokenize", "queue", "inference", "interpret")
 CLOSE_REASONS = ("drained", "budget", "padding", "items")
 REJECT_REASONS = ("QUEUE_FULL", "WOULD_MISS_DEADLINE")
 DROP_REASONS = ("cancelled", "expired", "crashed", "closed")
+SWAP_OUTCOMES = ("swapped", "rejected", "missing", "failed")
 ITEM_ERRORS = (
     "EMPTY_TEXT", "TEXT_TOO_LONG", "UNKNOWN_DOMAIN", "DEADLINE_MISSED", "ITEM_FAILED",
     "ENGINE_CRASHED", "DRAINING",
@@ -41,8 +42,9 @@ class Metrics:
         self._answers(registry)
         self._models(registry)
         self._security(registry)
-        self._mix: dict[str, list[float]] = {}
-        self._occupancy: dict[str, list[float]] = {}
+        # By version: while one bundle follows another, both answer under one name, with domains of their own.
+        self._mix: dict[ModelVersion, list[float]] = {}
+        self._occupancy: dict[ModelVersion, list[float]] = {}
 
     def _rpc(self, r: CollectorRegistry) -> None:
         self.rpc_started = Counter("grpc_server_started", "RPCs that began.", RPC_LABELS, registry=r)
@@ -131,6 +133,12 @@ class Metrics:
             ("model",),
             registry=r,
         )
+        self.swaps = Counter(
+            "stratified_model_swaps", "Changes of models while serving, by how they ended.",
+            ("outcome",), registry=r,
+        )  # fmt: skip
+        for outcome in SWAP_OUTCOMES:
+            self.swaps.labels(outcome)
         self.ready = Gauge("stratified_model_ready", "1 while the model answers.", ("model",), registry=r)
 
     def _security(self, r: CollectorRegistry) -> None:
@@ -158,10 +166,26 @@ class Metrics:
         for stratum in range(card.strata):
             self.occupancy.labels(version.name, str(stratum))
         self.drift.labels(version.name)
-        self.model_info.labels(
-            version.name, version.version, version.sha256, card.engine, card.precision
-        ).set(1)
+        self.model_info.labels(*_told(card)).set(1)
         self.load_seconds.labels(version.name).set(card.load_seconds)
+
+    def forget_model(self, card: ModelCard, *, successor: ModelCard | None) -> None:
+        """The model has answered its last: its gauges go, but for those that its successor goes on with.
+
+        Counters stay, for they count what has been.
+        """
+        version = card.version
+        self._mix.pop(version, None)
+        self._occupancy.pop(version, None)
+        if successor is None:
+            queue = (self.queue_items, self.queue_tokens, self.queue_age, self.wait)
+            for gauge in (*queue, self.load_seconds, self.drift):
+                gauge.remove(version.name)
+            self.ready.labels(version.name).set(0)
+        if successor is None or _told(successor) != _told(card):
+            self.model_info.remove(*_told(card))
+        for stratum in range(successor.strata if successor else 0, card.strata):
+            self.occupancy.remove(version.name, str(stratum))
 
     def watch_queue(
         self,
@@ -185,14 +209,20 @@ class Metrics:
         self.confidence.labels(model).observe(answer.score)
         if answer.out_of_domain:
             self.out_of_domain.labels(model).inc()
-        means = self._occupancy.setdefault(model, list(answer.strata))
+        means = self._occupancy.setdefault(answer.model, list(answer.strata))
         _follow(means, answer.strata)
         for index, mean in enumerate(means):
             self.occupancy.labels(model, str(index)).set(mean)
-        mix = self._mix.setdefault(model, [domain.share for domain in domains])
+        mix = self._mix.setdefault(answer.model, [domain.share for domain in domains])
         seen = dict(answer.domain_scores)
         _follow(mix, [seen[domain.name] for domain in domains])
         self.drift.labels(model).set(sum(abs(m - d.share) for m, d in zip(mix, domains, strict=True)) / 2)
+
+
+def _told(card: ModelCard) -> tuple[str, ...]:
+    """The labels of `model_info`."""
+    version = card.version
+    return version.name, version.version, version.sha256, card.engine, card.precision
 
 
 def _follow(means: list[float], values: Sequence[float]) -> None:

@@ -5,8 +5,10 @@ It knows no file and no wire. Changed on the event loop alone, so a request sees
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from serving.encoding import Encoder
 from serving.errors import EngineCrashed, ModelNotFound, ModelNotLoaded, ModelNotReady
@@ -14,13 +16,39 @@ from serving.lane import Lane
 from serving.types import ModelCard, ModelState, ModelSummary
 
 
+class Holders:
+    """Counts who uses a model right now, so that one which was replaced is let go after the last of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """One more, inside."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def gone(self) -> None:
+        """Wait until there is nobody."""
+        while self._count:
+            self._none.clear()
+            await self._none.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A loaded model: what is known about it, its tokenizer, and the way through its engine."""
+    """A loaded model: what is known about it, its tokenizer, the way through its engine, and who uses it."""
 
     card: ModelCard
     encoder: Encoder
     lane: Lane
+    holders: Holders = field(default_factory=Holders)
 
 
 class Models:
@@ -59,6 +87,29 @@ class Models:
         version = deployment.card.version
         self._loaded[version.name] = deployment
         self.record(ModelSummary(version.name, ModelState.READY, version.version, version.sha256))
+
+    def loaded(self, name: str) -> Deployment | None:
+        """The model that is loaded under this name, whether or not its engine works right now."""
+        return self._loaded.get(name)
+
+    def summary(self, name: str) -> ModelSummary | None:
+        """What is known of this variant of the store."""
+        return self._summaries.get(name)
+
+    def choose(self, name: str) -> None:
+        """Let this variant answer requests that name none."""
+        self.default = name
+        self._on_change(self.ready)
+
+    def remove(self, name: str) -> Deployment:
+        """Let a loaded model answer no new request; raises `KeyError` when it is not loaded."""
+        deployment = self._loaded.pop(name)
+        self.record(replace(self._summaries[name], state=ModelState.AVAILABLE, error=""))
+        return deployment
+
+    def forget(self, name: str) -> None:
+        """The store no longer has this variant, which is not loaded."""
+        self._summaries.pop(name, None)
 
     def set_health(self, name: str, healthy: bool) -> None:
         """The engine of a loaded model crashed, or works again."""

@@ -126,6 +126,18 @@ class Service:
         started = self._clock()
         deadline = started + (self.limits.default_deadline if remaining is None else remaining)
         deployment = self._models.get(model)
+        with deployment.holders.one():  # a bundle that replaces it meanwhile does not end it
+            return await self._answer_with(deployment, items, options, (started, deadline), patient)
+
+    async def _answer_with(
+        self,
+        deployment: Deployment,
+        items: Sequence[Item],
+        options: Options,
+        times: tuple[float, float],
+        patient: bool,
+    ) -> list[Answer]:
+        started, deadline = times
         options = self._filled(options, deployment.card)
         encoded = await asyncio.get_running_loop().run_in_executor(
             self._workers, self._encode_all, deployment, items, options
@@ -143,8 +155,8 @@ class Service:
             if isinstance(outcome, ServingError):
                 answers.append(self._failed(item, outcome))
             else:
-                times = (started, tokenized)
-                answers.append(self._interpreted(deployment.card, item, entry, outcome, options, times))
+                spent = (started, tokenized)
+                answers.append(self._interpreted(deployment.card, item, entry, outcome, options, spent))
         return answers
 
     def _filled(self, options: Options, card: ModelCard) -> Options:

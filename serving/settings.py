@@ -41,6 +41,18 @@ class Settings(BaseModel):
     port: int = Field(50051, ge=0, le=65535, description="port of the service")
     probe_port: int = Field(50053, ge=0, le=65535, description="port of the health probes")
     metrics_port: int = Field(9464, ge=0, le=65535, description="HTTP port of /metrics")
+    watch_seconds: float = Field(
+        10.0, ge=0, description="seconds between looks for new bundles on the volume; 0: never look"
+    )
+    admin_host: str = Field(
+        "127.0.0.1", min_length=1, description="address of AdminService; another needs --admin-token-file"
+    )
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port of AdminService, by custom 50052; not given: off"
+    )
+    admin_token_file: OptionalFile = Field(
+        None, description="file of the tokens that AdminService accepts, one a line; read again on change"
+    )
     tls_cert: OptionalFile = Field(
         None, description="certificate chain of the service port, PEM; with --tls-key turns TLS on"
     )

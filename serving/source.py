@@ -1,6 +1,6 @@
 """Where models come from, as a seam: what a store holds, what loading yields, and who can do both.
 
-Imports no torch no bundle format. `serving.loading` reads bundles, `serving.engines.fake` invents models.
+Imports no torch and no bundle format. `serving.loading` reads bundles, `serving.engines.fake` invents models.
 """
 
 from __future__ import annotations
@@ -21,22 +21,31 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One variant of a store; `error` says why its manifest could not be read, and is empty when it could."""
+    """One variant of a store; `error` says why its manifest could not be read, and is empty when it could.
+
+    `stamp` has name, bytes and time of change (ns) of each of its files: what has the same stamp was not
+    touched.
+    """
 
     name: str
     path: Path
     version: str = ""
     sha256: str = ""
     error: str = ""
+    stamp: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The variants by name, and the one that answers by default."""
+    """The variants by name, and the one that answers by default ("": no telling).
+
+    `selected` is what a sweep selected; empty when none did, or when the settings override it.
+    """
 
     root: Path
     variants: Mapping[str, Found]
     default: str
+    selected: str = ""
 
     def chosen(self, load: str) -> list[Found]:
         """What to load, the default first: "selected", "all", or names with commas.
@@ -65,10 +74,17 @@ class Loaded:
 
 
 class Source(Protocol):
-    """Finds and loads models; both calls block, and are made on a worker thread."""
+    """Finds and loads models; all calls block, and are made on a worker thread."""
 
     def open(self) -> Store:
         """Survey the store; raises `BadStore`."""
+        ...
+
+    def look(self) -> Store:
+        """Survey the store again, while models of it answer; that there is no default is no error here.
+
+        Raises `BadStore` when there is no bundle, `OSError` when the disk does not answer.
+        """
         ...
 
     def load(self, found: Found, announce: Announce) -> Loaded:

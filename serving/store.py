@@ -7,6 +7,7 @@ The folder is either one bundle, or a sweep's results with a bundle a variant an
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,16 @@ def open_store(root: Path, *, model: str = "") -> Store:
     if default not in by_name:
         known = ", ".join(sorted(by_name))
         raise BadStore(f"model {default!r} has no bundle in {root}; choose with --model among: {known}")
-    return Store(root, by_name, default)
+    return Store(root, by_name, default, selected="" if model else _selected(root))
+
+
+def look_again(root: Path, *, model: str = "") -> Store:
+    """Survey the folder while models of it answer; the default may have gone, or be in the making.
+
+    Raises `BadStore` when there is no bundle at all, `OSError` when the folder cannot be read.
+    """
+    selected = "" if model else _selected(root)
+    return Store(root, survey(root), model or selected, selected)
 
 
 def survey(root: Path) -> dict[str, Found]:
@@ -48,11 +58,31 @@ def survey(root: Path) -> dict[str, Found]:
 
 
 def _found(path: Path) -> Found:
+    stamp = _stamp(path)
     try:
         bundle = read_bundle(path, verify=False)
     except BundleError as error:
-        return Found(path.resolve().name, path, error=str(error))
-    return Found(bundle.manifest.variant, path, bundle.manifest.version, bundle.sha256)
+        return Found(path.resolve().name, path, error=str(error), stamp=stamp)
+    return Found(bundle.manifest.variant, path, bundle.manifest.version, bundle.sha256, stamp=stamp)
+
+
+def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Of the files in this very folder: a sweep keeps its units in folders below."""
+    stamp: list[tuple[str, int, int]] = []
+    with contextlib.suppress(OSError):  # a file may go while we look; reading the bundle says what that means
+        for entry in sorted(path.iterdir()):
+            if entry.is_file():
+                stat = entry.stat()
+                stamp.append((entry.name, stat.st_size, stat.st_mtime_ns))
+    return tuple(stamp)
+
+
+def _selected(root: Path) -> str:
+    """What `results.json` selects; empty when it selects nothing, or cannot be read."""
+    try:
+        return str(json.loads((root / RESULTS).read_text(encoding="utf-8"))["selected"]["variant"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _default(root: Path, variants: Mapping[str, Found]) -> str:

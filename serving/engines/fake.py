@@ -111,31 +111,56 @@ class FakeEncoder:
 class FakeSource:
     """Models without files: `names` with one engine each (in `engines`), the first of them the default.
 
-    Names in `broken` cannot be loaded.
+    Names in `broken` cannot be loaded. `publish` puts a newer model in the place of one, `selected` is what
+    a sweep would have selected.
     """
 
     def __init__(self, *names: str, broken: Sequence[str] = (), **engine: Any) -> None:
-        self._names, self._broken = names or ("none",), broken
-        self.engines = {name: FakeEngine(**engine) for name in self._names}
+        self.default = (names or ("none",))[0]
+        self.broken, self.selected, self._engine = set(broken), "", engine
+        self.cards: dict[str, ModelCard] = {}
+        self.engines: dict[str, FakeEngine] = {}
+        self.replaced: list[FakeEngine] = []
+        for name in names or ("none",):
+            self.publish(fake_card(name))
+
+    def publish(self, card: ModelCard) -> FakeEngine:
+        """Let the store hold this model from now on; the engine that it will be loaded with."""
+        name = card.version.name
+        if name in self.engines:
+            self.replaced.append(self.engines[name])
+        self.cards[name], self.engines[name] = card, FakeEngine(**self._engine)
+        return self.engines[name]
 
     def open(self) -> Store:
         """See `Source.open`."""
+        versions = {name: card.version for name, card in self.cards.items()}
         here = Path("fake")
-        return Store(here, {name: Found(name, here, "0", "0" * 64) for name in self._names}, self._names[0])
+        variants = {
+            name: Found(name, here / name, version.version, version.sha256)
+            for name, version in versions.items()
+        }
+        return Store(here, variants, self.default, self.selected)
+
+    def look(self) -> Store:
+        """See `Source.look`."""
+        return self.open()
 
     def load(self, found: Found, announce: Announce) -> Loaded:
         """See `Source.load`."""
         announce("inventing a model")
-        if found.name in self._broken:
+        if found.name in self.broken:
             raise BadStore(f"{found.name} was told to be broken")
-        costs = CostModel(initial=1e6)
-        return Loaded(fake_card(found.name), FakeEncoder(), self.engines[found.name], costs, batch_tokens=64)
+        costs, card = CostModel(initial=1e6), self.cards[found.name]
+        return Loaded(card, FakeEncoder(), self.engines[found.name], costs, batch_tokens=64)
 
 
-def fake_card(name: str = "none", *, strata: int = 4, max_tokens: int = 16) -> ModelCard:
+def fake_card(
+    name: str = "none", *, strata: int = 4, max_tokens: int = 16, sha256: str = "0" * 64
+) -> ModelCard:
     """The card that goes with a default `FakeEngine` and `FakeEncoder`."""
     return ModelCard(
-        version=ModelVersion(name, "0", "0" * 64),
+        version=ModelVersion(name, "0", sha256),
         labels=("negative", "neutral", "positive"),
         domains=(
             Domain("imdb", ("negative", "positive"), 0.5),

@@ -1,4 +1,4 @@
-"""The two gRPC servers: the service on its port, and health alone on a plaintext probe port.
+"""The gRPC servers: the service on its port, health alone on a plaintext probe port, and the operator's own.
 
 It knows ports and channel options, and which servicer stands behind which server; no rule of any of them.
 """
@@ -12,9 +12,17 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
+from protos.stratified.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    sentiment_pb2,
+    sentiment_pb2_grpc,
+)
 from serving.errors import PortInUse
 from serving.metrics import Metrics
+from serving.rpc.admin import AdminServicer
 from serving.rpc.health import HealthServicer
 from serving.rpc.interceptors import EdgeInterceptor, Guard, call_kind
 from serving.rpc.options import ServerOptions
@@ -27,6 +35,7 @@ DESCRIPTORS = (
     model_pb2.DESCRIPTOR.services_by_name["ModelService"],
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
 def build_server(
@@ -44,6 +53,18 @@ def build_server(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_reflection(server, [descriptor.full_name for descriptor in DESCRIPTORS])
     _declare(metrics, DESCRIPTORS)
+    return server
+
+
+def build_admin_server(
+    admin: AdminServicer, metrics: Metrics, options: ServerOptions, guard: Guard | None
+) -> grpc.aio.Server:
+    """AdminService with reflection, each call of both past the guard; its calls are counted as all others."""
+    interceptor = EdgeInterceptor(metrics, guard=guard)
+    server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+    add_reflection(server, [ADMIN.full_name])
+    _declare(metrics, [ADMIN])
     return server
 
 

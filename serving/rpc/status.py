@@ -14,6 +14,7 @@ STATUS: dict[type[errors.ServingError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WouldMissDeadline: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.DeadlineMissed: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -88,6 +88,6 @@ async def start() -> AsyncIterator[Start]:
     yield begin
     for running in started:
         await running.channel.close()
-        for engine in running.source.engines.values():
+        for engine in (*running.source.engines.values(), *running.source.replaced):
             engine.gate.set()
         await running.app.stop(settle=0)

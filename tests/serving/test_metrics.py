@@ -43,6 +43,7 @@ NAMES = [
     "stratified_model_info",
     "stratified_model_load_seconds",
     "stratified_model_ready",
+    "stratified_model_swaps_total",
     "stratified_event_loop_lag_seconds",
     "stratified_inference_busy_seconds_total",
     "stratified_certificate_expiry_timestamp_seconds",

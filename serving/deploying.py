@@ -1,0 +1,106 @@
+"""Puts a loaded model to work, and lets it go when it has answered its last.
+
+A model is replaced in one step on the event loop: requests that have begun stay with the old one, whose lane
+is closed when nobody uses it any more. It knows no store, and not why a model comes or goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from serving.lane import Job, Lane
+from serving.metrics import Metrics
+from serving.models import Deployment, Models
+from serving.scheduler import Scheduler
+from serving.settings import Settings
+from serving.source import Loaded
+
+log = structlog.get_logger(__name__)
+
+
+class Deployer:
+    """Build and use it on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models: Models,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        threads: int,
+    ) -> None:
+        self._settings, self._clock, self._threads = settings, clock, threads
+        self._models, self._metrics = models, metrics
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def install(self, loaded: Loaded) -> None:
+        """Let the model answer from now on, instead of the one that had its name."""
+        name = loaded.card.version.name
+        self._metrics.declare_model(loaded.card)
+        policy = self._settings.policy(measured_batch_tokens=loaded.batch_tokens)
+        old = self._models.loaded(name)
+
+        def on_health(healthy: bool) -> None:
+            current = self._models.loaded(name)
+            if current is not None and current.lane is lane:  # not of one that only finishes its work
+                self._metrics.ready.labels(name).set(healthy)
+                self._models.set_health(name, healthy)
+
+        lane = Lane(
+            name=name,
+            engine=loaded.engine,
+            scheduler=Scheduler[Job](policy=policy, costs=loaded.costs),
+            metrics=self._metrics,
+            clock=self._clock,
+            on_health=on_health,
+        )
+        lane.start()
+        self._models.add(Deployment(loaded.card, loaded.encoder, lane))
+        self._metrics.ready.labels(name).set(1)
+        if old is not None:
+            self._retire(old)
+        self._tell(loaded, policy.batch_tokens, replaced=old)
+
+    def release(self, name: str) -> asyncio.Task[None]:
+        """Let a loaded model answer no new request; the task ends when it is freed."""
+        log.info("model unloaded", model=name)
+        return self._retire(self._models.remove(name))
+
+    async def close(self) -> None:
+        """Close every lane, also of those that were on their way out; nobody may use one any more."""
+        for deployment in self._models.deployments:
+            await deployment.lane.close()
+        await asyncio.gather(*self._retiring)
+
+    def _retire(self, deployment: Deployment) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._let_go(deployment))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return task
+
+    async def _let_go(self, deployment: Deployment) -> None:
+        await deployment.holders.gone()
+        await deployment.lane.close()
+        current = self._models.loaded(deployment.card.version.name)
+        self._metrics.forget_model(deployment.card, successor=None if current is None else current.card)
+
+    def _tell(self, loaded: Loaded, batch_tokens: int, *, replaced: Deployment | None) -> None:
+        card = loaded.card
+        before = {} if replaced is None else {"replaces": replaced.card.version.sha256}
+        log.info(
+            "model ready",
+            model=card.version.name,
+            version=card.version.version,
+            sha256=card.version.sha256,
+            engine=card.engine,
+            precision=card.precision,
+            threads=self._threads,
+            batch_tokens=batch_tokens,
+            tokens_per_second=round(loaded.costs.rate(64)),
+            seconds=round(card.load_seconds, 2),
+            **before,
+        )
