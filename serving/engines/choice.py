@@ -141,12 +141,13 @@ def _has_gpu() -> bool:
 def _torch(bundle: Bundle, wishes: Wishes, announce: Announce) -> Engine:
     import torch
 
-    from serving.engines.torch import TorchEngine, choose_device
+    from serving.engines.torch import TorchEngine, choose_device, own_memory
     from stratified_models import load_tokenizer
 
     announce("loading the weights into torch")
     torch.set_num_threads(wishes.threads)
     model = load_model(bundle)
+    own_memory(model)
     announce("checking parity")
     check_parity(bundle, model, load_tokenizer(bundle.path, max_length=bundle.manifest.max_length))
     try:

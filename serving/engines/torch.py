@@ -23,6 +23,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and gpu) else "cpu")
 
 
+def own_memory(model: torch.nn.Module) -> None:
+    """Copy the weights out of the file that they are mapped from.
+
+    A mapped file that is cut in place, as `cp` over it does, kills the process at the next use.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
 class TorchEngine:
     """Runs a model that is prepared for inference, in the precision of its weights."""
 

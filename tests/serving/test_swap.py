@@ -195,6 +195,23 @@ async def test_a_bundle_that_is_no_good_is_kept_out_until_it_is(
         assert await server.answers() == {new}
 
 
+def mappings() -> str:
+    """The files that this process has mapped."""
+    return Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the mappings are read from /proc")
+async def test_the_served_weights_do_not_hang_on_their_file(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    old = sha(root / "routing")
+    async with live(root) as server:
+        assert str(root) not in mappings(), "cutting a mapped file kills the process"
+        weights = root / "routing" / "model.safetensors"
+        with weights.open("r+b") as file:
+            file.truncate(100)
+        assert await server.answers() == {old}
+
+
 async def test_a_deleted_bundle_and_a_lost_disk_are_counted_and_answered_through(tmp_path: Path) -> None:
     root = copied(tmp_path)
     old = sha(root / "routing")

@@ -97,11 +97,11 @@ async def test_the_log_level_follows_at_once(start: Start) -> None:
     log = structlog.get_logger("any")
     log.debug("before")
     assert (
-        await admin.SetLogLevel(Level(level="LOG_LEVEL_DEBUG"))
+        await admin.SetLogLevel(Level(level=admin_pb2.LOG_LEVEL_DEBUG))
     ).previous_level == admin_pb2.LOG_LEVEL_INFO
     log.debug("after")
     assert (
-        await admin.SetLogLevel(Level(level="LOG_LEVEL_ERROR"))
+        await admin.SetLogLevel(Level(level=admin_pb2.LOG_LEVEL_ERROR))
     ).previous_level == admin_pb2.LOG_LEVEL_DEBUG
     log.info("silent")
     events = [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
@@ -139,7 +139,7 @@ async def test_the_token_file_is_followed(start: Start, tmp_path: Path) -> None:
     ports = await app.listen()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports.admin}") as channel:
         admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
-        request = Level(level="LOG_LEVEL_ERROR")
+        request = Level(level=admin_pb2.LOG_LEVEL_ERROR)
         old, new = ((("authorization", f"Bearer {token}"),) for token in (TOKEN, TOKEN[::-1]))
         await admin.SetLogLevel(request, metadata=old)
         path.write_text(f"{TOKEN[::-1]}\n")
