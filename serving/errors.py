@@ -13,6 +13,7 @@
     │   └── ModelIsDefault
     ├── Refused                         not now: turned away before any work was done
     │   ├── QueueFull
+    │   │   └── CallerQueueFull
     │   └── WouldMissDeadline
     ├── DeadlineMissed                  the deadline passed while the item waited
     ├── Unavailable                     the service, or the model, cannot answer at all for now
@@ -122,6 +123,12 @@ class QueueFull(Refused):
     """As many tokens wait as may wait."""
 
     reason = "QUEUE_FULL"
+
+
+class CallerQueueFull(QueueFull):
+    """As many tokens of this caller wait as may, while others need room too."""
+
+    reason = "CALLER_QUEUE_FULL"
 
 
 class WouldMissDeadline(Refused):

@@ -71,16 +71,22 @@ class Lane:
         self._thread.start()
 
     async def submit(
-        self, items: Sequence[EngineItem], *, deadline: float = math.inf, patient: bool = False
+        self,
+        items: Sequence[EngineItem],
+        *,
+        deadline: float = math.inf,
+        patient: bool = False,
+        caller: str = "",
     ) -> list[Outcome]:
         """Take all items through the engine; one outcome each, in their order.
 
         `deadline` is a time of the lane's clock. `patient` callers are held back instead of being refused.
+        `caller` is the name under which the items take turns with those of others.
         Raises `QueueFull`, `WouldMissDeadline` or `Draining` before any work is done, and `DeadlineMissed`
         when the deadline passes first. When the caller is cancelled, what still waits is taken out of the
         queue.
         """
-        tickets = await self._admit(items, deadline, patient)
+        tickets = await self._admit(items, deadline, patient, caller)
         futures = [ticket.payload.future for ticket in tickets]
         timeout = None if deadline == math.inf else max(0.0, deadline - self._clock())
         try:
@@ -121,7 +127,9 @@ class Lane:
             wait=locked(lambda: queue.predicted_wait(self._clock())),
         )
 
-    async def _admit(self, items: Sequence[EngineItem], deadline: float, patient: bool) -> list[Ticket[Job]]:
+    async def _admit(
+        self, items: Sequence[EngineItem], deadline: float, patient: bool, caller: str
+    ) -> list[Ticket[Job]]:
         while True:
             self._room.clear()
             jobs = [(Job(item, self._loop.create_future()), len(item.ids)) for item in items]
@@ -129,7 +137,8 @@ class Lane:
                 with self._lock:
                     if self._closing:
                         raise Draining("the service is stopping; ask another one")
-                    tickets = self._scheduler.admit(jobs, now=self._clock(), deadline=deadline)
+                    now = self._clock()
+                    tickets = self._scheduler.admit(jobs, now=now, deadline=deadline, caller=caller)
                     self._lock.notify_all()
                 return tickets
             except Refused as refusal:

@@ -15,7 +15,7 @@ from serving.types import Classification, Domain, ModelCard, ModelVersion
 
 STAGES = ("tokenize", "queue", "inference", "interpret")
 CLOSE_REASONS = ("drained", "budget", "padding", "items")
-REJECT_REASONS = ("QUEUE_FULL", "WOULD_MISS_DEADLINE")
+REJECT_REASONS = ("QUEUE_FULL", "CALLER_QUEUE_FULL", "WOULD_MISS_DEADLINE")
 DROP_REASONS = ("cancelled", "expired", "crashed", "closed")
 SWAP_OUTCOMES = ("swapped", "rejected", "missing", "failed")
 ITEM_ERRORS = (

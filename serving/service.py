@@ -28,6 +28,7 @@ from serving.types import (
     EngineOutput,
     Item,
     Limits,
+    Manner,
     ModelCard,
     ModelSummary,
     Options,
@@ -59,13 +60,19 @@ class Service:
         self.draining = asyncio.Event()
 
     async def classify(
-        self, item: Item, *, model: str = "", options: Options = DEFAULTS, remaining: float | None = None
+        self,
+        item: Item,
+        *,
+        model: str = "",
+        options: Options = DEFAULTS,
+        remaining: float | None = None,
+        caller: str = "",
     ) -> Classification:
-        """Classify one text within `remaining` seconds (None: the default deadline).
+        """Classify one text within `remaining` seconds (None: the default deadline) for `caller`.
 
         Raises every `ServingError` that concerns the text or the service.
         """
-        answer = (await self._answer([item], model, options, remaining, patient=False))[0]
+        answer = (await self._answer([item], model, options, remaining, Manner(caller)))[0]
         if isinstance(answer, ServingError):
             raise answer
         return answer
@@ -77,6 +84,7 @@ class Service:
         model: str = "",
         options: Options = DEFAULTS,
         remaining: float | None = None,
+        caller: str = "",
     ) -> list[Answer]:
         """Classify many texts; each has its own answer or its own error, in order.
 
@@ -90,15 +98,21 @@ class Service:
                 f"{len(items)} items, above this server's {self.limits.max_items} a call; send several calls",
                 field="items",
             )
-        return await self._answer(items, model, options, remaining, patient=False)
+        return await self._answer(items, model, options, remaining, Manner(caller))
 
     async def classify_streamed(
-        self, item: Item, *, model: str = "", options: Options = DEFAULTS, remaining: float | None = None
+        self,
+        item: Item,
+        *,
+        model: str = "",
+        options: Options = DEFAULTS,
+        remaining: float | None = None,
+        caller: str = "",
     ) -> Answer:
         """Classify one item of a stream: held back while the queue is full, and its error is its own."""
         limit = math.inf if remaining is None else remaining
         try:
-            return (await self._answer([item], model, options, limit, patient=True))[0]
+            return (await self._answer([item], model, options, limit, Manner(caller, patient=True)))[0]
         except ServingError as error:  # the model went away, or the stream's deadline passed
             return self._failed(item, error)
 
@@ -121,13 +135,13 @@ class Service:
         return self._models.summaries(), self._models.default
 
     async def _answer(
-        self, items: Sequence[Item], model: str, options: Options, remaining: float | None, *, patient: bool
+        self, items: Sequence[Item], model: str, options: Options, remaining: float | None, manner: Manner
     ) -> list[Answer]:
         started = self._clock()
         deadline = started + (self.limits.default_deadline if remaining is None else remaining)
         deployment = self._models.get(model)
         with deployment.holders.one():  # a bundle that replaces it meanwhile does not end it
-            return await self._answer_with(deployment, items, options, (started, deadline), patient)
+            return await self._answer_with(deployment, items, options, (started, deadline), manner)
 
     async def _answer_with(
         self,
@@ -135,7 +149,7 @@ class Service:
         items: Sequence[Item],
         options: Options,
         times: tuple[float, float],
-        patient: bool,
+        manner: Manner,
     ) -> list[Answer]:
         started, deadline = times
         options = self._filled(options, deployment.card)
@@ -145,7 +159,7 @@ class Service:
         tokenized = self._clock()
         self._metrics.stage_seconds.labels("tokenize").observe(tokenized - started)
         rows = [entry for entry in encoded if isinstance(entry, Encoded)]
-        outcomes = iter(await self._ride(deployment, items, encoded, rows, options, deadline, patient))
+        outcomes = iter(await self._ride(deployment, items, encoded, rows, options, deadline, manner))
         answers: list[Answer] = []
         for item, entry in zip(items, encoded, strict=True):
             if isinstance(entry, ServingError):
@@ -205,7 +219,7 @@ class Service:
         rows: Sequence[Encoded],
         options: Options,
         deadline: float,
-        patient: bool,
+        manner: Manner,
     ) -> list[Outcome]:
         if not rows:
             return []
@@ -221,7 +235,9 @@ class Service:
             for item, entry in zip(items, encoded, strict=True)
             if isinstance(entry, Encoded)
         ]
-        return await deployment.lane.submit(engine_items, deadline=deadline, patient=patient)
+        return await deployment.lane.submit(
+            engine_items, deadline=deadline, patient=manner.patient, caller=manner.caller
+        )
 
     def _interpreted(
         self,

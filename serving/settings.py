@@ -82,6 +82,9 @@ class Settings(BaseModel):
         1.0, ge=0, description="seconds of waiting after which age counts before likeness of length"
     )
     queue_tokens: int = Field(32_768, ge=16, description="most tokens that may wait; more is shed")
+    caller_share: float = Field(
+        0.5, gt=0, le=1, description="most of the queue that one caller alone may fill, as a share"
+    )
     max_items: int = Field(128, ge=1, description="most texts of one BatchClassify")
     max_text_bytes: int = Field(65_536, ge=1, description="most bytes of one text")
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="most bytes of one message")
@@ -141,6 +144,7 @@ class Settings(BaseModel):
             max_padding=self.max_padding,
             age_cap=self.age_cap,
             batch_items=self.batch_items,
+            caller_share=self.caller_share,
         )
 
 

@@ -233,6 +233,14 @@ class ModelSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """Whose items they are, and whether they are rather held back than refused."""
+
+    caller: str = ""
+    patient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What the server accepts in a request, and what it assumes when a request does not say."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
 from serving.errors import Draining, InvalidRequest, ServingError
 from serving.rpc import converters, model_converters
+from serving.rpc.callers import caller_of
 from serving.rpc.interceptors import request_id
 from serving.rpc.status import to_status
 from serving.service import Answer, Service
@@ -37,6 +38,7 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
             model=request.model,
             options=converters.options_from_wire(request.options),
             remaining=context.time_remaining(),
+            caller=caller_of(context),
         )
         return sentiment_pb2.ClassifyResponse(result=converters.classification_to_wire(answer))
 
@@ -47,7 +49,11 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
         items = [converters.item_from_wire(item) for item in request.items]
         options = converters.options_from_wire(request.options)
         answers = await self._service.classify_batch(
-            items, model=request.model, options=options, remaining=context.time_remaining()
+            items,
+            model=request.model,
+            options=options,
+            remaining=context.time_remaining(),
+            caller=caller_of(context),
         )
         pairs = zip(items, answers, strict=True)
         results = [
@@ -63,9 +69,11 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
         options = converters.options_from_wire(settings.options)
         model = self._service.pin(settings.model, options)
 
+        caller = caller_of(context)
+
         async def work(item: Item) -> Answer:
             return await self._service.classify_streamed(
-                item, model=model, options=options, remaining=context.time_remaining()
+                item, model=model, options=options, remaining=context.time_remaining(), caller=caller
             )
 
         limit, stop = self._service.limits.max_stream_items, self._service.draining

@@ -16,6 +16,7 @@ from serving.types import Classification, Encoded, EngineItem, Options
 from tests.serving.test_errors import descendants
 
 CARD = fake_card()
+REFUSALS = (errors.QueueFull, errors.CallerQueueFull, errors.WouldMissDeadline)
 NAMES = [
     "grpc_server_started_total",
     "grpc_server_handled_total",
@@ -82,7 +83,7 @@ def test_every_metric_has_a_help(made: Metrics) -> None:
 def test_reasons_are_closed_sets_that_cover_the_errors() -> None:
     reasons = {kind.reason for kind in descendants(errors.ServingError)}
     assert set(metrics.ITEM_ERRORS) <= reasons
-    assert set(metrics.REJECT_REASONS) == {errors.QueueFull.reason, errors.WouldMissDeadline.reason}
+    assert set(metrics.REJECT_REASONS) == {kind.reason for kind in REFUSALS}
 
 
 def test_counters_exist_before_the_first_event(made: Metrics) -> None:

@@ -166,7 +166,7 @@ def test_deadlines_of_answered_items_do_not_pile_up() -> None:
         batch, _ = queue.take(float(step))
         assert batch is not None
         queue.finish(batch, seconds=0.005)
-    assert len(queue._by_deadline) < 600
+    assert len(queue._waiting._by_deadline) < 600
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(16, 600), st.floats(0, 0.9))
