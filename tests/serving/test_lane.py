@@ -93,6 +93,21 @@ async def test_what_gathers_while_the_engine_runs_rides_together() -> None:
         assert count(made, "processed_tokens_total") == 12
 
 
+async def test_a_caller_rides_beside_the_flood_of_another() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with lane(engine, batch_items=4) as made:
+        first = asyncio.create_task(made.submit([row(1, 1)], caller="flood"))
+        await until(lambda: engine.started == 1)
+        flood = [asyncio.create_task(made.submit([row(2, n)], caller="flood")) for n in range(40)]
+        await until(lambda: made._scheduler.queued_items == 40)
+        new = asyncio.create_task(made.submit([row(3, 3)], caller="new"))
+        await until(lambda: made._scheduler.queued_items == 41)
+        engine.gate.set()
+        await asyncio.gather(first, new, *flood)
+        assert (3, 3) in engine.batches[1]
+
+
 async def test_cancelled_callers_cost_nothing_and_harm_nobody() -> None:
     engine = FakeEngine()
     engine.gate.clear()
