@@ -146,8 +146,7 @@ def _torch(bundle: Bundle, wishes: Wishes, announce: Announce) -> Engine:
 
     announce("loading the weights into torch")
     torch.set_num_threads(wishes.threads)
-    model = load_model(bundle)
-    own_memory(model)
+    model = own_memory(load_model(bundle))
     announce("checking parity")
     check_parity(bundle, model, load_tokenizer(bundle.path, max_length=bundle.manifest.max_length))
     try:

@@ -6,6 +6,7 @@ B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -23,13 +24,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and gpu) else "cpu")
 
 
-def own_memory(model: torch.nn.Module) -> None:
-    """Copy the weights out of the file that they are mapped from.
+def own_memory(model: StratifiedForSequenceClassification) -> StratifiedForSequenceClassification:
+    """The same model with weights that are no longer mapped from their file.
 
-    A mapped file that is cut in place, as `cp` over it does, kills the process at the next use.
+    A mapped file that is cut in place, as `cp` over it does, kills the process at the next use. Copying each
+    tensor's data would not do: views keep what they are views of.
     """
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
+    return copy.deepcopy(model)
 
 
 class TorchEngine:

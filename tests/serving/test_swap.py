@@ -204,7 +204,7 @@ def mappings() -> str:
 async def test_the_served_weights_do_not_hang_on_their_file(tmp_path: Path) -> None:
     root = copied(tmp_path)
     old = sha(root / "routing")
-    async with live(root) as server:
+    async with live(root, load="all") as server:
         assert str(root) not in mappings(), "cutting a mapped file kills the process"
         weights = root / "routing" / "model.safetensors"
         with weights.open("r+b") as file:
