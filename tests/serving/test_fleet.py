@@ -52,7 +52,9 @@ async def test_what_was_accepted_before_a_swap_is_answered_by_the_old_model(star
     running = await start(watch_seconds=0)
     old = running.engine
     old.gate.clear()
-    calls = [running.sentiment.Classify(Request(text=f"word{index}")) for index in range(10)]
+    calls = [running.sentiment.Classify(Request(text="the first"))]
+    await until(lambda: old.started >= 1)
+    calls += [running.sentiment.Classify(Request(text=f"word{index}")) for index in range(9)]
     await until(lambda: running.sample("stratified_queue_items", model="none") >= 9)
     running.source.publish(fake_card(sha256=NEW))
     await fleet_of(running).swap(await newest(running))
