@@ -130,6 +130,7 @@ def worker_environment(devices: Devices, config: RunConfig, environ: Mapping[str
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: on cores shared with others, twice as fast
         "OMP_NUM_THREADS": str(max(1, available_cores() // devices.processes)),
     }
     for name, value in quiet.items():
