@@ -60,11 +60,18 @@ def work(order: dict[str, Any], *, state: Path, rank: int, flag: Any) -> int:
 
 
 def connect(order: dict[str, Any]) -> None:
-    """Join the other ranks (nothing to do for one process), and share the cores when on a CPU."""
+    """Join the other ranks, and on a CPU share the cores and sum in a fixed order.
+
+    Several threads would add up the gradients of gathered rows (the experts') in the order in which they
+    finish, and a resumed unit would not end in the same bits.
+    """
     import torch
 
-    if order["device"] == "cpu" and "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if order["device"] == "cpu":
+        if "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # set by a property
     if order["processes"] > 1:
         from accelerate import PartialState
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,18 @@ def test_an_order_that_is_no_configuration_is_a_failure(tmp_path: Path) -> None:
     assert failure.kind == "ValidationError"
 
 
-def test_cores_are_shared_as_the_supervisor_says(
+@pytest.fixture
+def _deterministic_again() -> Iterator[None]:
+    earlier = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.use_deterministic_algorithms(earlier)
+
+
+@pytest.mark.usefixtures("_deterministic_again")
+def test_on_a_cpu_cores_are_shared_and_sums_have_a_fixed_order(
     monkeypatch: pytest.MonkeyPatch, tiny: Tiny, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     connect(order(tiny.config(tmp_path)))
     assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
