@@ -225,11 +225,20 @@ def _write_json(pairs: Iterable[tuple[Item, Answer]], stream: TextIO) -> int:
 
 
 def result_json(answer: Answer) -> dict[str, Any]:
-    """An answer as plain JSON values."""
+    """An answer as plain JSON values, under the names of the wire contract."""
     values: dict[str, Any] = _plain(asdict(answer))
     if isinstance(answer, Classification):
         values["truncated"] = answer.truncated
+        values["scores"] = [{"label": label, "score": score} for label, score in answer.scores]
+        values["domain_scores"] = [{"domain": name, "score": score} for name, score in answer.domain_scores]
+        values["strata"] = _shares(answer.strata)
+        for token in values["tokens"]:
+            token["strata"] = _shares(token["strata"])
     return values
+
+
+def _shares(strata: Iterable[float]) -> list[dict[str, float]]:
+    return [{"index": index, "occupancy": share} for index, share in enumerate(strata)]
 
 
 def _plain(value: Any) -> Any:

@@ -56,7 +56,8 @@ async def test_json_has_an_object_a_text_and_errors_in_place(
     assert ran.code == SOME_FAILED
     good, empty, _ = ran.rows
     assert good["id"] == "1"
-    assert len(good["scores"]) == 1  # type: ignore[arg-type]  # a list
+    assert good["scores"] == [{"label": good["label"], "score": good["score"]}]
+    assert good["strata"][0].keys() == {"index", "occupancy"}  # type: ignore[index]  # a list of objects
     assert good["timings"]
     assert empty["error"]["reason"] == "EMPTY_TEXT"  # type: ignore[index]  # an object
 
