@@ -55,11 +55,13 @@ def read_config(source: str, revision: str | None) -> PreTrainedConfig:
     Raises:
         BackboneError: it cannot be found or read.
     """
+    known = "a folder with config.json, package:NAME, or a hub id that can be reached"
+    if source.startswith(("/", ".", "~")) and not Path(source).is_dir():  # no hub id begins so
+        raise BackboneError(f"backbone {source!r}: there is no such folder; give {known}")
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
         return config
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        known = "a folder with config.json, package:NAME, or a hub id that can be reached"
         raise BackboneError(
             f"backbone {source!r} cannot be loaded: {first_line(error)}; give {known}"
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stratified_models import BackboneError, resolve_backbone
-from stratified_models.sources import first_line
+from stratified_models.sources import first_line, read_config
 
 
 def package(root: Path, name: str, *, model: str | None) -> None:
@@ -45,6 +45,12 @@ def test_a_package_without_a_model() -> None:
 def test_everything_else_passes(tmp_path: Path) -> None:
     assert resolve_backbone("distilbert-base-uncased") == "distilbert-base-uncased"
     assert resolve_backbone(tmp_path) == str(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "./none", "~/none"])
+def test_a_folder_that_is_not_there_is_no_hub_id(path: str) -> None:
+    with pytest.raises(BackboneError, match="no such folder"):
+        read_config(path, None)
 
 
 def test_first_line_of_an_error() -> None:
