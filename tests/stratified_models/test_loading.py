@@ -109,7 +109,7 @@ def test_max_length_within_the_positions(length: int, backbone: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match="cannot be loaded"):
+    with pytest.raises(BackboneError, match="no such folder"):
         load(tmp_path / "nowhere")
 
 
