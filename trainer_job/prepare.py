@@ -115,6 +115,9 @@ def prepare(config: RunConfig, layout: Layout, *, signature: str, rank: int) -> 
         _record(config, layout, corpus, tables, signature)
         barrier()
         rows = {split: len(table) for split, table in tables.items()}
+        for name, source in corpus.sources.items():
+            for warning in source["warnings"]:
+                log.warning("data", domain=name, warning=warning)
         log.info(
             "data_ready",
             rows=rows,
