@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.trainer_job.tiny import SIZES, Tiny
 from trainer_job.errors import WeightsError
@@ -57,3 +58,14 @@ def test_the_backbone_is_recorded_then_compared(tmp_path: Path) -> None:
     check_backbone(layout, "a" * 64)
     with pytest.raises(WeightsError, match="bbbbbbbbbbbb… differs from aaaaaaaaaaaa…"):
         check_backbone(layout, "b" * 64)
+
+
+def test_what_the_data_warn_of_is_logged(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    asked = config.data.model_copy(update={"train_samples": 100_000})
+    layout = Layout.of(config)
+    layout.state.mkdir(parents=True)
+    with structlog.testing.capture_logs() as logs:
+        prepare(config.model_copy(update={"data": asked}), layout, signature="s", rank=0)
+    warned = [entry for entry in logs if entry["log_level"] == "warning" and entry["event"] == "data"]
+    assert {entry["domain"] for entry in warned} == set(config.data.domains)
