@@ -17,7 +17,7 @@ from typing import Any
 from trainer_job import logs
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError, JobError
-from trainer_job.launch import Devices, choose_devices, visible_gpus
+from trainer_job.launch import Devices, check_packages, choose_devices, visible_gpus
 from trainer_job.loading import load_config, shipped_names
 
 EXIT_CODES = """\
@@ -161,6 +161,8 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
     if options.command in ("export", "inspect"):  # of a finished model: no sweep is configured
         return export(options) if options.command == "export" else inspect(options)
     config = load_config(options.config, settings=options.settings, environ=os.environ)
+    if options.command != "plan":
+        check_packages()
     if options.command == "promote":
         return promote(config, options)
     if options.command == "data":

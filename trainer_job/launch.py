@@ -10,12 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError
+
+TRAINING_PACKAGES = ("accelerate", "datasets", "sklearn", "scipy", "matplotlib", "jinja2", "jsonschema")
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,13 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_packages(present: Callable[[str], object] = find_spec) -> None:
+    """Raises ConfigError where the packages of the extra `train` are not installed: no retry would help."""
+    missing = [name for name in TRAINING_PACKAGES if not present(name)]
+    if missing:
+        raise ConfigError(
+            f"packages {', '.join(missing)} are not installed, and all but `plan` needs them; "
+            "pip install 'stratified-sentiment[train]'"
+        )

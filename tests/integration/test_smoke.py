@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,15 +81,17 @@ class Service:
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         request = health_pb2.HealthCheckRequest(service="stratified.v1.SentimentService")
-        for _ in range(60):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, "the service ended while it started"
             try:
                 reply = check(request, timeout=1, wait_for_ready=True)
             except grpc.RpcError:
-                assert self.process.poll() is None, "the service ended while it started"
                 continue
             if reply.status == health_pb2.HealthCheckResponse.SERVING:
                 return
-        pytest.fail("the service was not ready within a minute")
+            time.sleep(0.2)
+        pytest.fail("the service was not ready within two minutes")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from tests.trainer_job.tiny import Tiny
 from trainer_job.errors import ConfigError
 from trainer_job.launch import (
     Devices,
+    check_packages,
     choose_devices,
     split_batch,
     visible_gpus,
@@ -99,3 +100,9 @@ def test_devices_are_described_in_words() -> None:
     assert "gloo" in texts[1]
     assert texts[2].endswith("one process")
     assert "DDP" in texts[3]
+
+
+def test_missing_training_packages_are_named_with_their_cure() -> None:
+    check_packages()
+    with pytest.raises(ConfigError, match=r"datasets, scipy are not installed.*pip install"):
+        check_packages(lambda name: name not in {"datasets", "scipy"})
