@@ -1,0 +1,152 @@
+"""What each command of `stratified-train` does: it calls the module that knows how, and prints.
+
+It does not read the command line. Heavy modules are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from trainer_job.config import RunConfig
+from trainer_job.errors import ConfigError
+from trainer_job.launch import Devices, check_packages, choose_devices, visible_gpus
+from trainer_job.loading import load_config
+
+
+def say(text: str) -> None:
+    """A line for whoever called."""
+    sys.stdout.write(f"{text}\n")
+
+
+def dispatch(options: argparse.Namespace, line: list[str]) -> int:
+    """Do what the command says."""
+    if options.command == "schema":
+        from trainer_job.results import load_schema
+
+        say(json.dumps(load_schema(), indent=1, ensure_ascii=False))
+        return 0
+    if options.command in ("export", "inspect"):  # of a finished model: no sweep is configured
+        return export(options) if options.command == "export" else inspect(options)
+    config = load_config(options.config, settings=options.settings, environ=os.environ)
+    if options.command != "plan":
+        check_packages()
+    if options.command == "promote":
+        return promote(config, options)
+    if options.command == "data":
+        from trainer_job.data import load_corpus
+        from trainer_job.data.describe import print_corpus
+
+        print_corpus(load_corpus(config.data, cache=config.cache), sys.stdout, samples=options.samples)
+        return 0
+    devices = choose_devices(config, visible_gpus(os.environ))
+    if options.command == "plan":
+        from trainer_job.plan import make_plan, print_plan
+
+        print_plan(config, make_plan(config, devices), sys.stdout)
+        return 0
+    return run(config, devices, line) if options.command == "run" else report(config, devices)
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.inspection import command
+
+    if options.tokens < 1:
+        raise ConfigError(f"--tokens {options.tokens}: nothing to look at; give 1000 or more")
+    order = command.Inspection(
+        directory=options.directory,
+        data=options.data,
+        split=options.split,
+        tokens=options.tokens,
+        texts=tuple(options.text),
+        before=options.before,
+    )
+    record = command.inspect(order, options.settings, os.environ)
+    for path in command.write(record, options.out or options.directory / "inspect"):
+        say(str(path))
+    return 0
+
+
+def promote(config: RunConfig, options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.promote import promote as decide
+    from trainer_job.report import write_report
+    from trainer_job.units import Layout
+
+    record = decide(config, options.unit, reason=options.reason)
+    write_report(record, Layout.of(config).results)
+    selected = record["selected"]
+    say(f"serving {selected['variant']}:{selected['seed']} from now on: {selected['reason']}")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.export import export_bundle, find_rows, print_exports
+
+    config = None
+    if options.config is not None:
+        config = load_config(options.config, settings=options.settings, environ=os.environ)
+    rows = find_rows(options.directory, data=options.data, config=config, needed=options.quantize is not None)
+    written = export_bundle(
+        options.directory, quantize=options.quantize, rows=rows, max_loss=options.max_loss
+    )
+    print_exports(written, sys.stdout)
+    return 0
+
+
+def report(config: RunConfig, devices: Devices) -> int:
+    """The command of that name."""
+    from trainer_job import results
+    from trainer_job.files import read_json
+    from trainer_job.report import write_report
+    from trainer_job.tables import print_comparison
+    from trainer_job.units import Layout
+
+    layout = Layout.of(config)
+    earlier = read_json(layout.record) or {}
+    if not (layout.state / "data.json").is_file():
+        raise ConfigError(f"{layout.results}: no sweep there; run `stratified-train run` first")
+    status = earlier.get("status", "partial")
+    command = (earlier.get("run") or {}).get("command", [])
+    built = results.build(config, layout, status=status, command=command, devices=devices)
+    record = results.write(layout, built)
+    for path in write_report(record, layout.results):
+        say(str(path))
+    print_comparison(record, sys.stdout)
+    return 0
+
+
+def run(config: RunConfig, devices: Devices, line: list[str]) -> int:
+    """The command of that name."""
+    from trainer_job import results
+    from trainer_job.process import StopRequest
+    from trainer_job.report import write_report
+    from trainer_job.sweep import Sweep
+    from trainer_job.tables import print_comparison
+    from trainer_job.units import Layout
+
+    layout = Layout.of(config)
+    command = ["stratified-train", *line]
+
+    def record(status: str) -> dict[str, Any]:
+        built = results.build(config, layout, status=status, command=command, devices=devices)
+        written = results.write(layout, built)
+        if status != "running":
+            write_report(written, layout.results)
+        return written
+
+    with StopRequest().listening() as stop:
+        sweep = Sweep(
+            config=config, layout=layout, devices=devices, environ=os.environ, record=record, stop=stop
+        )
+        worked = sweep.run()
+    print_comparison(sweep.last, sys.stdout)
+    if not worked:
+        say(f"everything complete: {len(sweep.units)} units in {layout.results}, nothing to train")
+    say(f"report: {layout.results / 'report.html'}")
+    return 0

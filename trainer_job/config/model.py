@@ -1,0 +1,41 @@
+"""The backbone and the stratified geometry upon it.
+
+It does not know training. The names of variants are kept beside torch-free code on purpose.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer_job.config.base import Settings
+
+
+class ModelConfig(Settings):
+    """The backbone, and what is built upon it; docs/models.md has the formulas."""
+
+    backbone: str = Field("distilbert-base-uncased", description="hub id, local folder, or `package:NAME`")
+    revision: str | None = Field(None, description="commit of the backbone on the hub")
+    family: Literal["distilbert", "bert", "roberta", "gpt2"] | None = Field(
+        None, description="null runs a checkpoint as what it is; `distilbert` also converts a BERT"
+    )
+    pooling: Literal["first", "mean", "last"] | None = Field(
+        None, description="matters for gpt2 alone: mean over content tokens (null), or the last token"
+    )
+    max_length: int = Field(256, ge=8, description="tokens of a text, special ones included; the rest is cut")
+    strata: int = Field(8, ge=2, le=64, description="number of strata")
+    gate_dim: int = Field(64, ge=4, description="principal coordinates in which the strata's density lives")
+    experts: int = Field(4, ge=2, description="experts of a moe block")
+    matched_variant: Literal["attention", "routing", "layers", "moe"] = Field(
+        "routing", description="whose added parameters the control none:matched equals"
+    )
+    domain_bias: bool = Field(True, description="a class bias by domain")
+    domain_dropout: float = Field(0.5, ge=0, le=1, description="share of given domains that training hides")
+    dropout: float | None = Field(None, ge=0, lt=1, description="in the encoder; null: the checkpoint's own")
+    out_of_domain_score: Literal["energy", "mahalanobis", "nearest"] = Field(
+        "energy", description="what the service calls out of domain by"
+    )
+    domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
+    geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
+    balance_loss: float = Field(0.01, ge=0, description="weight of the experts' balance loss")
