@@ -18,12 +18,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
+CONTRACTS = ("inference", "stratified")  # folders: the Open Inference Protocol, and our own
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 
 
 def sources() -> list[Path]:
     """Every .proto of the contract, relative to the repository, in a fixed order."""
-    return sorted(path.relative_to(REPOSITORY) for path in (HERE / "stratified").rglob("*.proto"))
+    found = (path for contract in CONTRACTS for path in (HERE / contract).rglob("*.proto"))
+    return sorted(path.relative_to(REPOSITORY) for path in found)
 
 
 def google_protos() -> Path:
@@ -53,8 +55,9 @@ def generate(target: Path) -> None:
 
 def generated_files(root: Path) -> dict[str, bytes]:
     """Generated files below `root`, by their path relative to it."""
-    found = (path for path in (root / "protos" / "stratified").rglob("*") if path.name.endswith(GENERATED))
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(found)}
+    found = (path for contract in CONTRACTS for path in (root / "protos" / contract).rglob("*"))
+    generated = (path for path in found if path.name.endswith(GENERATED))
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(generated)}
 
 
 def stale() -> list[str]:
@@ -69,9 +72,10 @@ def stale() -> list[str]:
 def buf_workspace(root: Path, folder: Path) -> None:
     """Lay out the contract under `root` the way buf wants it, google/rpc beside it."""
     shutil.copy(root / "buf.yaml", folder)
-    shutil.copytree(
-        root / "stratified", folder / "stratified", ignore=shutil.ignore_patterns("*.py", "*.pyi")
-    )
+    for contract in CONTRACTS:
+        if (root / contract).is_dir():  # an older release may not have it yet
+            ignored = shutil.ignore_patterns("*.py", "*.pyi")
+            shutil.copytree(root / contract, folder / contract, ignore=ignored)
     (folder / "google" / "rpc").mkdir(parents=True)
     shutil.copy(google_protos() / "google" / "rpc" / "status.proto", folder / "google" / "rpc")
 
@@ -86,7 +90,8 @@ def buf(subcommand: str, against: Path | None = None) -> int:
         buf_workspace(HERE, Path(new))
         command = [program, subcommand, new]
         if against is None:
-            command += ["--path", f"{new}/stratified"]  # what is Google's is not ours to lint
+            for contract in CONTRACTS:  # what is Google's is not ours to lint
+                command += ["--path", f"{new}/{contract}"]
         else:
             buf_workspace(against.resolve(), Path(old))
             command += ["--against", old]

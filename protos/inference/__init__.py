@@ -1,0 +1,1 @@
+"""The generated code of the Open Inference Protocol; see `protos.generate`."""
