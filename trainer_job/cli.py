@@ -59,7 +59,17 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--samples", type=int, default=2, metavar="N", help="rows shown of each domain and label"
     )
-    commands.add_parser("run", parents=[shared], help="train what is missing, compare, select, report")
+    run = commands.add_parser("run", parents=[shared], help="train what is missing, compare, select, report")
+    run.add_argument(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="serve /metrics for Prometheus while it runs, as 0.0.0.0:9464 in a container; default: off",
+    )
+    run.add_argument(
+        "--export",
+        choices=["onnx"],
+        help="give each finished variant's bundle its ONNX file, for a service without torch",
+    )
     commands.add_parser(
         "report", parents=[shared], help="rebuild results.json and the reports from the units"
     )

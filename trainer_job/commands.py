@@ -48,7 +48,7 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
 
         print_plan(config, make_plan(config, devices), sys.stdout)
         return 0
-    return run(config, devices, line) if options.command == "run" else report(config, devices)
+    return run(config, devices, options, line) if options.command == "run" else report(config, devices)
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -121,30 +121,40 @@ def report(config: RunConfig, devices: Devices) -> int:
     return 0
 
 
-def run(config: RunConfig, devices: Devices, line: list[str]) -> int:
+def run(config: RunConfig, devices: Devices, options: argparse.Namespace, line: list[str]) -> int:
     """The command of that name."""
-    from trainer_job import results
+    from trainer_job import handover, results, telemetry
     from trainer_job.process import StopRequest
     from trainer_job.report import write_report
     from trainer_job.sweep import Sweep
     from trainer_job.tables import print_comparison
-    from trainer_job.units import Layout
+    from trainer_job.units import Layout, planned_units
 
     layout = Layout.of(config)
     command = ["stratified-train", *line]
+    collector = telemetry.SweepCollector(layout, planned_units(config), devices)
 
     def record(status: str) -> dict[str, Any]:
         built = results.build(config, layout, status=status, command=command, devices=devices)
         written = results.write(layout, built)
+        telemetry.write_record(collector)
         if status != "running":
             write_report(written, layout.results)
         return written
 
-    with StopRequest().listening() as stop:
+    with telemetry.exposed(collector, options.metrics), StopRequest().listening() as stop:
         sweep = Sweep(
             config=config, layout=layout, devices=devices, environ=os.environ, record=record, stop=stop
         )
         worked = sweep.run()
+        if options.export:
+            handover.export_missing(
+                layout,
+                sweep.last,
+                environ=os.environ,
+                stop=stop,
+                grace_seconds=config.hardware.grace_seconds,
+            )
     print_comparison(sweep.last, sys.stdout)
     if not worked:
         say(f"everything complete: {len(sweep.units)} units in {layout.results}, nothing to train")
