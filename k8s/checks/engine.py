@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
@@ -27,6 +27,19 @@ Completed = subprocess.CompletedProcess[str]
 
 class CheckError(RuntimeError):
     """A check did not hold; the message says which and what was seen."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is to be built; `contexts` are named folders beside the main one."""
+
+    context: Path
+    dockerfile: str
+    target: str
+    tag: str
+    arguments: Mapping[str, str]
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    cached: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,19 +61,24 @@ class Engine:
             command, capture_output=True, text=True, env=self.environment, timeout=limit, check=False
         )
         if check and done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
+            said = [
+                line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("WARNING: ")
+            ]
+            tail = "\n".join(said[-25:])
             raise CheckError(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{tail}")
         return done
 
-    def build_image(
-        self, root: Path, dockerfile: str, tag: str, arguments: dict[str, str], scratch: Path
-    ) -> None:
-        """Builds one image from the repository. Raises CheckError with the builder's last lines."""
-        command = [*self.build, "-f", str(root / dockerfile), "-t", tag]
-        command += pip_secrets(scratch, mounts=self.mounts_at_build)
-        for name, value in arguments.items():
+    def build_image(self, order: Build, scratch: Path) -> None:
+        """Builds one image. Raises CheckError with the builder's last lines."""
+        command = [*self.build, "-f", str(order.context / order.dockerfile), "-t", order.tag]
+        command += ["--target", order.target, *pip_secrets(scratch, mounts=self.mounts_at_build)]
+        for name, value in order.arguments.items():
             command += ["--build-arg", f"{name}={value}"]
-        self._run([*command, str(root)], check=True, limit=3600)
+        for name, folder in order.contexts.items():
+            command += ["--build-context", f"{name}={folder}"]
+        if not order.cached:
+            command.append("--no-cache")
+        self._run([*command, str(order.context)], check=True, limit=3600)
 
     def run_hardened(
         self, image: str, *arguments: str, options: Sequence[str] = (), check: bool = True, limit: float = 600

