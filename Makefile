@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RESULTS ?= results/hf_trainer_stratified
 CONFIG ?= quickstart
+BACKBONE ?=
 ARGS ?=
 TEXT ?= The plot drags, but the ending is worth it.
 DOMAIN ?=
@@ -14,8 +15,15 @@ export TEXT DOMAIN
 
 ##@ Try it
 .PHONY: sweep serve classify report
-sweep: $(VENV)/.run ## Train the five variants, print and write the comparison (CONFIG=quickstart|reference|volume|FILE)
-	$(BIN)/stratified-train run --config $(CONFIG) $(ARGS)
+# BACKBONE=bert runs the configuration's checkpoint as another family; a folder, hub id or package:NAME takes its place.
+FAMILIES := distilbert bert roberta gpt2
+RUN_OF = $(subst :,-,$(notdir $(BACKBONE)))
+BACKBONE_ARGS = $(if $(BACKBONE),$(if $(filter $(BACKBONE),$(FAMILIES)),--set model.family=$(BACKBONE),\
+  --set model.backbone=$(BACKBONE) --set model.family=null --set model.revision=null) \
+  --set results=$(RESULTS)-$(RUN_OF) --set logs=logs/$(notdir $(RESULTS))-$(RUN_OF))
+
+sweep: $(VENV)/.run ## Train the five variants, print and write the comparison (CONFIG=quickstart|reference|volume|FILE, BACKBONE=bert|FOLDER)
+	$(BIN)/stratified-train run --config $(CONFIG) $(BACKBONE_ARGS) $(ARGS)
 
 serve: $(VENV)/.run ## Serve the variant that the sweep selected: gRPC 127.0.0.1:50051, metrics 127.0.0.1:9464
 	$(BIN)/stratified-serve --models $(RESULTS) $(ARGS)
@@ -27,7 +35,7 @@ report: $(VENV)/.run ## Write report.md and report.html again from the record of
 	$(BIN)/stratified-train report --config $(CONFIG) $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test check smoke format protos constraints clean
+.PHONY: setup test check models-table smoke format protos constraints clean
 setup: $(VENV)/.dev ## Make .venv with everything: the programs, the data packages, the tools of the gate
 
 test: check $(VENV)/.dev ## The gate: format, lint, types, floors, protos, then every test with coverage
@@ -40,6 +48,9 @@ check: $(VENV)/.dev ## The gate without its tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --lint
 	$(BIN)/python -m protos.generate --check
+
+models-table: $(VENV)/.dev ## Cost and exactness of every variant on every family, into docs/models.md (some ten minutes)
+	$(BIN)/python -m benchmarks.models $(ARGS)
 
 smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
 	$(BIN)/python -m pytest -m smoke --override-ini 'addopts=-ra' -v tests/integration
