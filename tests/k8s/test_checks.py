@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.checks import engine, images, queries, smoke
+from k8s.checks import contents, engine, images, queries, smoke
 from trainer_job.config import RunConfig
 
 
@@ -62,7 +62,7 @@ class Fake:
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    labels = {f"org.opencontainers.image.{name}": "x" for name in images.LABELS}
+    labels = {f"org.opencontainers.image.{name}": "x" for name in contents.LABELS}
     good = {
         "Labels": labels,
         "User": "10001:10001",
@@ -70,6 +70,9 @@ def config(**changes: Any) -> dict[str, Any]:
         "StopSignal": "SIGTERM",
     }
     return good | changes
+
+
+EXPECTED = contents.Expected("stratified-serve", 1.2)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +91,12 @@ def test_an_image_that_says_something_else_is_refused(
 ) -> None:
     fake: Any = Fake(config(**changes), size)
     with pytest.raises(engine.CheckError, match=message):
-        images.inspect(fake, "serve", "image")
+        contents.labels_and_size(fake, "image", EXPECTED)
 
 
 def test_an_image_as_it_must_be_passes() -> None:
     fake: Any = Fake(config(), 1.0)
-    assert images.inspect(fake, "serve", "image").startswith("covered")
+    assert contents.labels_and_size(fake, "image", EXPECTED).startswith("1.00 GB (at most 1.2)")
 
 
 def test_scratch_space_is_removed_unless_it_was_given(tmp_path: Path) -> None:
