@@ -15,6 +15,7 @@ from serving.types import (
     Options,
     TokenStrata,
 )
+from stratified_models.diagnostics import divergence
 
 
 def softmax(logits: Sequence[float], *, temperature: float = 1.0) -> list[float]:
@@ -25,10 +26,11 @@ def softmax(logits: Sequence[float], *, temperature: float = 1.0) -> list[float]
     return [power / total for power in powers]
 
 
-def saliency(strata: Sequence[float], mean: Sequence[float]) -> float:
-    """How far a token's strata p are from the text's mean p̄: KL(p ‖ p̄) = Σ p log(p/p̄), in nats, ≥ 0."""
-    terms = (p * math.log(p / m) for p, m in zip(strata, mean, strict=True) if p > 0 and m > 0)
-    return max(0.0, math.fsum(terms))
+def saliency(strata: Sequence[Sequence[float]], mean: Sequence[float]) -> list[float]:
+    """How far each token's strata p are from the text's mean p̄: KL(p ‖ p̄), in nats, ≥ 0; 0 without strata."""
+    if not mean:
+        return [0.0] * len(strata)
+    return [float(value) for value in divergence(strata, mean)]
 
 
 def resolve_domain(card: ModelCard, name: str) -> tuple[int, DomainSource]:
@@ -75,11 +77,9 @@ def interpret(
 
 def _tokens(encoded: Encoded, output: EngineOutput) -> tuple[TokenStrata, ...]:
     strata = output.strata or ((),) * len(encoded.ids)
-    rows = zip(encoded.pieces, encoded.spans, strata, strict=True)
-    return tuple(
-        TokenStrata(piece, start, end, share, saliency(share, output.occupancy) if share else 0.0)
-        for piece, (start, end), share in rows
-    )
+    moved = saliency(strata, output.occupancy if output.strata else ())
+    rows = zip(encoded.pieces, encoded.spans, strata, moved, strict=True)
+    return tuple(TokenStrata(piece, start, end, share, value) for piece, (start, end), share, value in rows)
 
 
 def _warnings(

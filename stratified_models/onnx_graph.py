@@ -1,20 +1,20 @@
-"""Changes to an exported graph: what is forgotten, what is folded, what is quantised.
+"""Changes to an exported graph: what is forgotten, what is folded, and which nodes int8 leaves alone.
 
-It knows onnx and onnxruntime's quantiser, and no torch, no bundle and no data.
+It knows onnx, and no torch, no bundle and no data.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["fold_selections", "forget_origins", "quantise", "quiet"]
+__all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet"]
 
 SMALL = 16
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
@@ -32,7 +32,7 @@ def forget_origins(graph_model: Any) -> None:
 
 def fold_selections(path: Path) -> None:
     """Replace what a graph picks out of a constant by a constant: each expert's matrices out of their stack,
-    which the quantiser then sees.
+    which then are products with constant matrices like any other.
     """
     import onnx
     from onnx import numpy_helper
@@ -55,32 +55,22 @@ def fold_selections(path: Path) -> None:
     onnx.save(whole, str(path))
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Write `source` with its big constant matrices and embeddings in int8, 7 bits of it, to `target`."""
+def exact_nodes(path: Path) -> list[str]:
+    """Names of the nodes that int8 leaves as they are: of gate, heads and pooler, and what is small."""
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with quiet():
-        quantize_dynamic(
-            str(source),
-            str(target),
-            op_types_to_quantize=["MatMul", "Gather"],
-            nodes_to_exclude=list(_stays_fp32(onnx.load(str(source)).graph)),
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
-
-
-def _stays_fp32(graph: Any) -> Iterator[str]:
-    """Names of the nodes that the int8 graph computes as before; the quantiser renames a Gemm first."""
+    graph = onnx.load(str(path), load_external_data=False).graph
     sides = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return list(_stays_fp32(graph, sides))
+
+
+def _stays_fp32(graph: Any, sides: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     for node in graph.node:
         scopes = " ".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
         constant = [sides[name] for name in node.input if name in sides]
         small = any(min(dims, default=0) < SMALL for dims in constant if len(dims) > 1)
         if small or any(f"{scope}'" in scopes or f"{scope}." in scopes for scope in KEPT_FP32):
-            yield from (node.name, f"{node.name}_MatMul")
+            yield node.name
 
 
 @contextmanager

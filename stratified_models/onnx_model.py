@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from stratified_models.errors import ExportError
 
-__all__ = ["INPUTS", "NAMES", "OUTPUTS", "STRATA_OUTPUTS", "OnnxModel"]
+__all__ = ["INPUTS", "NAMES", "OUTPUTS", "STRATA_OUTPUTS", "OnnxModel", "feed_of"]
 
 INPUTS: tuple[str, ...] = ("input_ids", "attention_mask", "domain_id")  # int64 (B, T), (B, T), (B,)
 OUTPUTS: tuple[str, ...] = ("logits", "domain_logits", "energy")  # fp32 (B, C), (B, N), (B,)
@@ -76,11 +76,18 @@ class OnnxModel:
             outputs: which outputs are wanted; None is all.
         """
         wanted = list(self.outputs if outputs is None else outputs)
-        shape = (len(rows), max(len(row) for row in rows))
-        ids = np.full(shape, self._pad, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = row
-            mask[place, : len(row)] = 1
-        feed = dict(zip(INPUTS, (ids, mask, np.asarray(domain_ids, dtype=np.int64)), strict=True))
+        feed = feed_of(rows, domain_ids, pad=self._pad)
         return dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+
+
+def feed_of(
+    rows: Sequence[Sequence[int]], domain_ids: Sequence[int], *, pad: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """The graph's inputs by name for rows of token ids, filled with `pad` to the longest."""
+    shape = (len(rows), max(len(row) for row in rows))
+    ids = np.full(shape, pad, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return dict(zip(INPUTS, (ids, mask, np.asarray(domain_ids, dtype=np.int64)), strict=True))

@@ -36,12 +36,17 @@ def token_saliency(
         steps: points on the path, run as one batch.
 
     Returns:
-        (T,) in units of the class's logit, positive where the token speaks for it; and the class id.
+        (T,) in units of the class's logit, positive where the token speaks for it; and the class id. Of an
+        empty text (T = 0, which only a tokenizer without a frame makes) nothing speaks for anything.
     """
     ids, device = input_ids[None].to(model.device), model.device
     mask = torch.ones_like(ids)
     domain = torch.tensor([domain_id], device=device)
     words = model.get_input_embeddings()
+    if ids.shape[1] == 0:
+        with torch.no_grad():
+            likeliest = int(model(ids, mask, domain_id=domain).logits[0].argmax())
+        return torch.zeros(0), likeliest if target is None else target
     with torch.no_grad():
         if target is None:
             target = int(model(ids, mask, domain_id=domain).logits[0].argmax())

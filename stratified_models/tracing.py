@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from stratified_models.base import StratifiedForSequenceClassification
 from stratified_models.gate import GateReading
 from stratified_models.hooks import Strata
 from stratified_models.objective import content_mean
+from stratified_models.tokens import never_empty
 from stratified_models.variants.moe import ExpertBlock
 
 __all__ = ["Trace", "trace"]
@@ -44,6 +45,9 @@ class Trace(NamedTuple):
 def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attention_mask: Tensor) -> Trace:
     """Run `model` over token ids (B, T) and keep what it made of them, domain unknown."""
     family, config = model.family, model.config
+    # As the model does: where no text has a token, one position of padding stands for each.
+    ids, seen = never_empty(input_ids, attention_mask)
+    input_ids, attention_mask = cast(Tensor, ids), cast(Tensor, seen)
     hidden = family.embed(model.backbone, input_ids, None)
     valid, content = model._token_masks(input_ids, attention_mask, hidden)
     mask, strata = family.mask(valid), Strata.nothing(valid)

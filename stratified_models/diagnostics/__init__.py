@@ -17,6 +17,7 @@ from stratified_models.diagnostics.dimension import (
 )
 from stratified_models.diagnostics.information import (
     Baseline,
+    divergence,
     effective_strata,
     entropy,
     mutual_information,
@@ -35,6 +36,7 @@ __all__ = [
     "VolumeTest",
     "auroc",
     "bootstrap",
+    "divergence",
     "effective_strata",
     "entropy",
     "mutual_information",

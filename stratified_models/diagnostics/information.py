@@ -14,6 +14,7 @@ from stratified_models.errors import ModelError
 
 __all__ = [
     "Baseline",
+    "divergence",
     "effective_strata",
     "entropy",
     "mutual_information",
@@ -61,6 +62,17 @@ def entropy(shares: ArrayLike) -> Any:
 def effective_strata(strata: ArrayLike) -> float:
     """exp H(p̄): how many equally used strata would be as varied as these, from 1 to K."""
     return float(np.exp(entropy(occupancy(strata))))
+
+
+def divergence(strata: ArrayLike, mean: ArrayLike) -> Array:
+    """How far each row of `strata` (M, K) is from `mean` (K,): KL(p ‖ p̄) = Σ p log(p/p̄), in nats, ≥ 0, (M,).
+
+    Strata that the mean says are never used are left out.
+    """
+    p, usual = _shares(strata), np.asarray(mean, dtype=np.float64)
+    known = (p > 0) & (usual > 0)
+    ratio = np.where(known, p, 1.0) / np.where(known, usual, 1.0)
+    return np.maximum(0.0, np.sum(np.where(known, p, 0.0) * np.log(ratio), axis=-1))
 
 
 def token_effective_strata(strata: ArrayLike) -> float:

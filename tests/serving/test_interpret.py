@@ -32,9 +32,10 @@ def test_softmax_is_that_of_torch(logits: list[float], temperature: float) -> No
 def test_saliency_is_the_divergence_from_the_mean() -> None:
     p, mean = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.6])
     expected = float(torch.distributions.kl_divergence(*map(torch.distributions.Categorical, (p, mean))))
-    assert saliency([0.7, 0.3], [0.4, 0.6]) == pytest.approx(expected, rel=1e-5)
-    assert saliency([0.4, 0.6], [0.4, 0.6]) == 0.0
-    assert saliency([1.0, 0.0], [0.5, 0.5]) == pytest.approx(math.log(2))
+    rows = [[0.7, 0.3], [0.4, 0.6]]
+    assert saliency(rows, [0.4, 0.6]) == pytest.approx([expected, 0.0], rel=1e-5)
+    assert saliency([[1.0, 0.0]], [0.5, 0.5]) == pytest.approx([math.log(2)])
+    assert saliency([(), ()], ()) == [0.0, 0.0]
 
 
 def test_the_answer_is_calibrated_and_sorted() -> None:

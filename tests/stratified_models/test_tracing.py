@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from stratified_models.saliency import token_saliency
+from stratified_models.testing import tiny_model
 from stratified_models.tracing import trace
-from tests.stratified_models.conftest import Build, largest
+from tests.stratified_models.conftest import Build, largest, move_
 
 
 @pytest.mark.parametrize("variant", ["none", "routing", "moe"])
@@ -45,6 +48,32 @@ def test_saliencies_sum_to_the_difference_of_scores(build: Build, tokenizer: Pre
         empty = model(blank[None], mask, inputs_embeds=model.get_input_embeddings()(blank[None])).logits
     assert float(values.sum()) == pytest.approx(float(whole - empty[0, target]), abs=0.02)
     assert values[0] == values[-1] == 0  # special tokens stay as they are
+
+
+def test_gpt2_is_traced_and_explained_as_it_is_run(tmp_path: Path) -> None:
+    model = move_(tiny_model(tmp_path, family="gpt2", variant="routing")).prepare_for_inference()
+    ids = torch.tensor([[70, 71, 72, 73], [80, 81, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    seen = trace(model, ids, mask)
+    with torch.no_grad():
+        reply = model(ids, mask)
+        encoded = model.encode(ids, mask)
+    assert seen.gate is not None
+    assert torch.equal(seen.gate.posterior, reply.strata)
+    assert torch.equal(seen.pooled, encoded.pooled)
+    assert torch.equal(seen.content, mask.bool())
+    values, _ = token_saliency(model, ids[1, :2])
+    assert bool((values != 0).all())  # no frame: every token is content, the one that also pads too
+
+
+def test_an_empty_text_without_a_frame_is_traced_and_explained(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, family="gpt2", variant="layers").prepare_for_inference()
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    seen = trace(model, nothing, nothing)
+    assert not seen.content.any()
+    values, target = token_saliency(model, nothing[0])
+    assert values.shape == (0,)
+    assert 0 <= target < 3
 
 
 def test_saliency_of_a_chosen_class_and_of_nothing(build: Build) -> None:

@@ -243,7 +243,7 @@ def test_batches_hold_every_row_once_within_the_budget() -> None:
 
 def test_printing_a_file_without_quality(tmp_path: Path) -> None:
     out = io.StringIO()
-    print_exports([OnnxExport(tmp_path / "m", Export("onnx", "fp32", 1e-7, 1.0, 9), 2_000_000)], out)
+    print_exports([OnnxExport(tmp_path / "m", Export("onnx", "fp32", 1e-7, 1.0, 9), 2_000_000, 1e-6)], out)
     assert out.getvalue() == (
         f"{tmp_path / 'm'}: 2.0 MB, logits within 1.0e-07 of the model's, same label on 100.0% of 9 texts\n"
     )

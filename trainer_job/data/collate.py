@@ -23,13 +23,17 @@ POOL = 50  # batches that are sorted together: lengths are close inside a batch,
 class Collator:
     """Rows → tensors, padded on the right to the longest row, rounded up to a multiple of `multiple`.
 
+    Rounding never passes `limit`: an encoder has no position for padding beyond its last.
+
     Args:
         pad_token_id: the id that fills.
         multiple: 8 suits tensor cores; 1 pads to the longest row exactly.
+        limit: most tokens of a row, to which they were cut; None rounds up freely.
     """
 
     pad_token_id: int
     multiple: int = 8
+    limit: int | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` (B, T) and what rows have of `labels`, `domain_id`, `row_id` (B,)."""
@@ -37,6 +41,8 @@ class Collator:
 
         longest = max(len(row["input_ids"]) for row in rows)
         width = -(-longest // self.multiple) * self.multiple
+        if self.limit is not None:
+            width = max(longest, min(width, self.limit))
         ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for place, row in enumerate(rows):

@@ -83,6 +83,12 @@ def test_group_shuffles_leave_out_labels_that_no_group_has() -> None:
     assert found.p == 1
 
 
+def test_divergence_is_zero_at_the_mean_and_the_logarithm_of_what_is_rare() -> None:
+    found = diagnostics.divergence([[0.4, 0.6], [1.0, 0.0], [0.0, 1.0]], [0.4, 0.6])
+    assert found == pytest.approx([0.0, np.log(1 / 0.4), np.log(1 / 0.6)])
+    assert diagnostics.divergence([[0.5, 0.5]], [1.0, 0.0]) == pytest.approx([0.0])  # 0.5 log 0.5 is below 0
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ModelError, match="no shares"):
         diagnostics.occupancy([])

@@ -29,6 +29,12 @@ def test_multiple_one_pads_no_further_than_needed() -> None:
     assert "labels" not in batch
 
 
+def test_rounding_stops_at_the_last_position() -> None:
+    rows = [{"input_ids": [1] * 30}, {"input_ids": [1] * 3}]
+    assert Collator(pad_token_id=0, limit=30)(rows)["input_ids"].shape == (2, 30)
+    assert Collator(pad_token_id=0, limit=100)(rows)["input_ids"].shape == (2, 32)
+
+
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=200),
     batch_size=st.integers(1, 40),
