@@ -14,7 +14,7 @@ DOMAIN ?=
 export TEXT DOMAIN
 
 ##@ Try it
-.PHONY: sweep serve classify report
+.PHONY: sweep serve classify report demo
 # BACKBONE=bert runs the configuration's checkpoint as another family; a folder, hub id or package:NAME takes its place.
 FAMILIES := distilbert bert roberta gpt2
 RUN_OF = $(subst :,-,$(notdir $(BACKBONE)))
@@ -33,6 +33,9 @@ classify: $(VENV)/.run ## Classify a text: make classify TEXT="…" [DOMAIN=imdb
 
 report: $(VENV)/.run ## Write report.md and report.html again from the record of the last sweep
 	$(BIN)/stratified-train report --config $(CONFIG) $(ARGS)
+
+demo: $(VENV)/.demo ## A page to try the variants: service and page on loopback, http://127.0.0.1:7860
+	$(BIN)/stratified-demo --models $(RESULTS) $(ARGS)
 
 ##@ Work on it
 .PHONY: setup test check models-table smoke format protos constraints clean
@@ -80,6 +83,10 @@ $(VENV)/.run: pyproject.toml constraints.txt requirements-data.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,demo]'
 	@touch $@
 
 ##@ Operate it

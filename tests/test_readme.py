@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("stratified_models", "trainer_job", "serving", "k8s/checks", "locks", "benchmarks")
+PACKAGES = ("stratified_models", "trainer_job", "serving", "demo", "k8s/checks", "locks", "benchmarks")
 
 
 def tree() -> list[tuple[int, list[str]]]:

@@ -1,0 +1,1 @@
+"""A page to try the classifier: a plain client of the service, which knows its answers alone."""
