@@ -8,6 +8,7 @@ from the start, so that a rate is right from the first event on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -133,6 +134,10 @@ class Metrics:
             ("model",),
             registry=r,
         )
+        self.made = Gauge(
+            "stratified_model_created_timestamp_seconds", "When the bundle of the model was made, as Unix time.",
+            ("model",), registry=r,
+        )  # fmt: skip
         self.swaps = Counter(
             "stratified_model_swaps", "Changes of models while serving, by how they ended.",
             ("outcome",), registry=r,
@@ -168,6 +173,8 @@ class Metrics:
         self.drift.labels(version.name)
         self.model_info.labels(*_told(card)).set(1)
         self.load_seconds.labels(version.name).set(card.load_seconds)
+        if card.created:
+            self.made.labels(version.name).set(datetime.fromisoformat(card.created).timestamp())
 
     def forget_model(self, card: ModelCard, *, successor: ModelCard | None) -> None:
         """The model has answered its last: its gauges go, but for those that its successor goes on with.
@@ -181,6 +188,8 @@ class Metrics:
             queue = (self.queue_items, self.queue_tokens, self.queue_age, self.wait)
             for gauge in (*queue, self.load_seconds, self.drift):
                 gauge.remove(version.name)
+            if card.created:
+                self.made.remove(version.name)
             self.ready.labels(version.name).set(0)
         if successor is None or _told(successor) != _told(card):
             self.model_info.remove(*_told(card))

@@ -41,6 +41,7 @@ NAMES = [
     "stratified_out_of_domain_total",
     "stratified_stratum_occupancy",
     "stratified_drift",
+    "stratified_model_created_timestamp_seconds",
     "stratified_model_info",
     "stratified_model_load_seconds",
     "stratified_model_ready",
@@ -125,3 +126,17 @@ def test_drift_rises_when_the_mix_leaves_that_of_training(made: Metrics) -> None
     assert last is not None
     assert first < 0.01
     assert last == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_model_tells_when_it_was_made_and_its_successor_goes_on(made: Metrics) -> None:
+    old, new = replace(CARD, created="2026-01-02T03:04:05Z"), replace(CARD, created="2026-01-03T03:04:05Z")
+    name = CARD.version.name
+    for gauge in (made.queue_items, made.queue_tokens, made.queue_age, made.wait):
+        gauge.labels(name)
+    made.declare_model(old)
+    assert value(made, "model_created_timestamp_seconds", model=name) == 1767323045
+    made.declare_model(new)
+    made.forget_model(old, successor=new)
+    assert value(made, "model_created_timestamp_seconds", model=name) == 1767323045 + 86400
+    made.forget_model(new, successor=None)
+    assert value(made, "model_created_timestamp_seconds", model=name) is None
