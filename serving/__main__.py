@@ -39,8 +39,8 @@ def _serve(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     settings = parse_settings(argv, environment, prog="stratified-serve", description=__doc__ or "")
     import prometheus_client
 
-    from serving.app import serve
     from serving.logs import configure
+    from serving.running import serve
 
     configure(level=settings.log_level, fmt=settings.log_format)
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types

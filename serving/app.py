@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,19 +21,25 @@ from prometheus_client import CollectorRegistry
 from serving.certificates import Identity
 from serving.cpu import available_cores
 from serving.deploying import Deployer
-from serving.errors import StartError
 from serving.fleet import Fleet
+from serving.memory import MIB, Memory
 from serving.metrics import Metrics
 from serving.metrics_http import MetricsServer
 from serving.models import Models
+from serving.pipeline import Pipeline
 from serving.rpc.admin import AdminServicer
 from serving.rpc.credentials import build_access
-from serving.rpc.guard import admin_guard
+from serving.rpc.guard import admin_access
 from serving.rpc.health import HealthServicer
+from serving.rpc.interceptors import EdgeInterceptor
 from serving.rpc.server import build_admin_server, build_probe_server, build_server, listen
 from serving.service import Service
 from serving.settings import Settings
+from serving.shadow import Shadow
 from serving.source import Source, Store
+from serving.stages import Stages
+from serving.tracing import open_tracing
+from serving.traffic import Traffic
 from serving.watch import Watcher
 
 HEARTBEAT = 0.25  # seconds between measurements of the event loop's lag
@@ -64,26 +70,40 @@ class App:
         registry: CollectorRegistry,
         clock: Callable[[], float] = time.monotonic,
         source: Source | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        """`draw` gives numbers in [0, 1), by which canary and shadow get their shares.
+
+        Raises `BadSettings` when tracing is wanted and cannot be had.
+        """
         self._settings, self._clock = settings, clock
-        self._threads = settings.threads or available_cores()
+        self._threads = max(1, (settings.threads or available_cores()) // settings.workers)
         self._source = source
+        self._tracing = open_tracing(settings.otlp_endpoint, clock=clock)
         self.metrics = Metrics(registry)
+        self._stages = Stages(self.metrics, self._tracing)
         self.health = HealthServicer()
         self.models = Models(on_change=self.health.set_ready)
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
-        self.service = Service(
-            models=self.models,
-            limits=settings.limits,
-            metrics=self.metrics,
-            workers=self._workers,
-            clock=clock,
-        )
+        self.service, self.shadow = self._build_service(draw)
         deployer = Deployer(
-            settings, models=self.models, metrics=self.metrics, clock=clock, threads=self._threads
+            settings,
+            models=self.models,
+            metrics=self.metrics,
+            clock=clock,
+            threads=self._threads,
+            on_hopeless=self.health.give_up,
         )
         self.fleet = Fleet(
-            settings, models=self.models, metrics=self.metrics, deployer=deployer, open_source=self._open
+            settings,
+            models=self.models,
+            metrics=self.metrics,
+            deployer=deployer,
+            memory=Memory(
+                settings.model_memory * MIB,
+                on_change=lambda name, size: self.metrics.memory.labels(name).set(size),
+            ),
+            open_source=self._open,
         )
         self._server: grpc.aio.Server | None = None
         self._admin_server: grpc.aio.Server | None = None
@@ -92,6 +112,34 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._hurried = asyncio.Event()
 
+    def _build_service(self, draw: Callable[[], float]) -> tuple[Service, Shadow]:
+        plan, limits = self._settings.traffic, self._settings.limits
+        pipeline = Pipeline(
+            limits=limits,
+            metrics=self.metrics,
+            stages=self._stages,
+            workers=self._workers,
+            clock=self._clock,
+        )
+        shadow = Shadow(
+            plan.shadow,
+            plan.shadow_percent,
+            models=self.models,
+            pipeline=pipeline,
+            metrics=self.metrics,
+            draw=draw,
+            clock=self._clock,
+        )
+        service = Service(
+            models=self.models,
+            limits=limits,
+            pipeline=pipeline,
+            traffic=Traffic(plan, models=self.models, metrics=self.metrics, draw=draw),
+            shadow=shadow,
+            clock=self._clock,
+        )
+        return service, shadow
+
     async def listen(self) -> Ports:
         """Bind and answer: liveness from now on, readiness when a model is loaded.
 
@@ -99,8 +147,14 @@ class App:
         port that would be open to anyone.
         """
         s = self._settings
-        access = build_access(s.security, host=s.host, clock=self._clock, on_identity=self._certified)
-        server = build_server(self.service, self.health, self.metrics, s.server_options, access.guard)
+        access = build_access(
+            s.security,
+            host=s.host,
+            clock=self._clock,
+            on_identity=lambda identity: self._certified("service", identity),
+        )
+        edge = EdgeInterceptor(self.metrics, self._stages, guard=access.guard, tracing=self._tracing)
+        server = build_server(self.service, self.health, self.metrics, s.server_options, edge)
         probe_server = build_probe_server(self.health)
         metrics_server = MetricsServer(self.metrics.registry, host=s.host, port=s.metrics_port)
         self._metrics_server = metrics_server
@@ -129,16 +183,30 @@ class App:
         s = self._settings
         if s.admin_port is None:
             return None, 0
-        guard = admin_guard(s.admin_host, s.admin_token_file, clock=self._clock)
+        access = admin_access(
+            s.admin_security,
+            host=s.admin_host,
+            clock=self._clock,
+            on_identity=lambda identity: self._certified("admin", identity),
+        )
         admin = AdminServicer(self.fleet, log_level=s.log_level)
-        server = build_admin_server(admin, self.metrics, s.server_options, guard)
-        port = listen(server, s.admin_host, s.admin_port, flag="--admin-port")
-        log.info("admin port bound", host=s.admin_host, admin_port=port, asks_for_token=guard is not None)
+        edge = EdgeInterceptor(self.metrics, self._stages, guard=access.guard, tracing=self._tracing)
+        server = build_admin_server(admin, self.metrics, s.server_options, edge)
+        port = listen(server, s.admin_host, s.admin_port, flag="--admin-port", credentials=access.credentials)
+        log.info(
+            "admin port bound",
+            host=s.admin_host,
+            admin_port=port,
+            asks_for_token=access.guard is not None,
+            tls=access.credentials is not None,
+        )
         return server, port
 
     async def load_models(self) -> None:
         """Load the default model, then the others; raises `BadStore` when the default cannot be loaded."""
         store = await self.fleet.start()
+        if self._settings.shadow_model:
+            self._tasks.append(asyncio.create_task(self.shadow.run()))
         if self._settings.watch_seconds:
             watcher = Watcher(self.fleet, self.metrics, selected=store.selected)
             self._tasks.append(asyncio.create_task(watcher.run(self._settings.watch_seconds)))
@@ -163,6 +231,7 @@ class App:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._workers.shutdown()
+        await asyncio.to_thread(self._tracing.close)
         if self._server is not None:
             log.info("stopped")
 
@@ -184,47 +253,12 @@ class App:
             source = BundleSource(s.models, s.model, wishes, self._clock)
         return source, source.open()
 
-    def _certified(self, identity: Identity) -> None:
-        self.metrics.certificate_expiry.labels("service").set(identity.expires)
-        log.info("certificate in force", expires=identity.expires_at)
+    def _certified(self, port: str, identity: Identity) -> None:
+        self.metrics.certificate_expiry.labels(port).set(identity.expires)
+        log.info("certificate in force", port=port, expires=identity.expires_at)
 
     async def _measure_lag(self) -> None:
         while True:
             before = self._clock()
             await asyncio.sleep(HEARTBEAT)
             self.metrics.loop_lag.observe(max(0.0, self._clock() - before - HEARTBEAT))
-
-
-async def serve(settings: Settings, *, registry: CollectorRegistry, source: Source | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. Raises `StartError`."""
-    loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    received: list[signal.Signals] = []
-
-    def on_signal(number: signal.Signals) -> None:
-        (again if received else stopping).set()
-        received.append(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    app = App(settings, registry=registry, source=source)
-    stopped = asyncio.create_task(stopping.wait())
-    try:
-        await app.listen()
-        loading = asyncio.create_task(app.load_models())
-        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if loading.done():
-            loading.result()  # raises what loading raised
-            log.info("ready", default=app.models.default)
-        await stopped
-        loading.cancel()
-    except StartError:
-        await app.stop(settle=0)
-        raise
-    # Nobody's endpoints wait for a person who pressed Ctrl-C.
-    settle = settings.settle_seconds if received[0] is signal.SIGTERM else 0
-    stop, impatient = asyncio.create_task(app.stop(settle=settle)), asyncio.create_task(again.wait())
-    await asyncio.wait({stop, impatient}, return_when=asyncio.FIRST_COMPLETED)
-    if not stop.done():
-        await app.hurry()
-    impatient.cancel()
-    await stop

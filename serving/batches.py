@@ -15,9 +15,10 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers of the scheduler: tokens, tokens, share 0 to 1, seconds, items, share 0 to 1.
+    """The numbers of the scheduler: tokens, tokens, share 0 to 1, seconds, items, share 0 to 1, threads.
 
-    `caller_share` is the most of the queue that a lone caller fills; 1: one may fill all of it.
+    `caller_share` is the most of the queue that a lone caller fills; 1: one may fill all of it. `workers` is
+    how many batches may run at once.
     """
 
     queue_tokens: int = 32_768
@@ -26,6 +27,7 @@ class Policy:
     age_cap: float = 1.0
     batch_items: int = 64
     caller_share: float = 1.0
+    workers: int = 1
 
 
 class State(Enum):
@@ -51,7 +53,7 @@ class Ticket(Generic[P]):
     state: State = State.QUEUED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch(Generic[P]):
     """Tickets that run together; `close_reason` is why it holds no more: drained, budget, padding, items."""
 

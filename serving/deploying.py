@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 import structlog
 
+from serving.engines.base import Engine, Shareable
+from serving.errors import BadStore
 from serving.lane import Job, Lane
+from serving.memory import Lease
 from serving.metrics import Metrics
 from serving.models import Deployment, Models
 from serving.scheduler import Scheduler
@@ -32,14 +35,19 @@ class Deployer:
         metrics: Metrics,
         clock: Callable[[], float],
         threads: int,
+        on_hopeless: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_hopeless`: the engine of the default model hangs for good, and a new process is needed."""
         self._settings, self._clock, self._threads = settings, clock, threads
-        self._models, self._metrics = models, metrics
+        self._models, self._metrics, self._on_hopeless = models, metrics, on_hopeless
         self._retiring: set[asyncio.Task[None]] = set()
 
-    def install(self, loaded: Loaded) -> None:
-        """Let the model answer from now on, instead of the one that had its name."""
-        name = loaded.card.version.name
+    def install(self, loaded: Loaded, lease: Lease | None = None) -> None:
+        """Let the model answer from now on, instead of the one that had its name.
+
+        Raises `BadStore` when its engine works on fewer threads than the settings want.
+        """
+        name, engines = loaded.card.version.name, self._engines(loaded)
         self._metrics.declare_model(loaded.card)
         policy = self._settings.policy(measured_batch_tokens=loaded.batch_tokens)
         old = self._models.loaded(name)
@@ -50,16 +58,23 @@ class Deployer:
                 self._metrics.ready.labels(name).set(healthy)
                 self._models.set_health(name, healthy)
 
+        def on_hopeless() -> None:
+            current = self._models.loaded(name)
+            if current is not None and current.lane is lane and name == self._models.default:
+                self._on_hopeless()
+
         lane = Lane(
             name=name,
-            engine=loaded.engine,
+            engines=engines,
             scheduler=Scheduler[Job](policy=policy, costs=loaded.costs),
             metrics=self._metrics,
             clock=self._clock,
             on_health=on_health,
+            on_hopeless=on_hopeless,
+            hang_seconds=self._settings.hang_seconds,
         )
         lane.start()
-        self._models.add(Deployment(loaded.card, loaded.encoder, lane))
+        self._models.add(Deployment(loaded.card, loaded.encoder, lane, lease))
         self._metrics.ready.labels(name).set(1)
         if old is not None:
             self._retire(old)
@@ -76,6 +91,17 @@ class Deployer:
             await deployment.lane.close()
         await asyncio.gather(*self._retiring)
 
+    def _engines(self, loaded: Loaded) -> list[Engine]:
+        """One for each worker."""
+        engine, workers = loaded.engine, self._settings.workers
+        if workers > 1 and not isinstance(engine, Shareable):
+            raise BadStore(
+                f"engine {engine.name!r} works on one thread, not on {workers}; set --workers 1, or take "
+                "another --engine"
+            )
+        more = engine.share if isinstance(engine, Shareable) else None
+        return [engine, *(more() for _ in range(workers - 1) if more)]
+
     def _retire(self, deployment: Deployment) -> asyncio.Task[None]:
         task = asyncio.create_task(self._let_go(deployment))
         self._retiring.add(task)
@@ -85,6 +111,8 @@ class Deployer:
     async def _let_go(self, deployment: Deployment) -> None:
         await deployment.holders.gone()
         await deployment.lane.close()
+        if deployment.lease is not None:
+            deployment.lease.free()
         current = self._models.loaded(deployment.card.version.name)
         self._metrics.forget_model(deployment.card, successor=None if current is None else current.card)
 
@@ -99,6 +127,7 @@ class Deployer:
             engine=card.engine,
             precision=card.precision,
             threads=self._threads,
+            workers=self._settings.workers,
             batch_tokens=batch_tokens,
             tokens_per_second=round(loaded.costs.rate(64)),
             seconds=round(card.load_seconds, 2),

@@ -10,6 +10,7 @@
     ├── ModelNotFound                   no such variant in the store
     ├── NotPossible                     an operator's wish that the state of things forbids
     │   ├── ModelUnusable
+    │   │   └── NoRoomForModel
     │   └── ModelIsDefault
     ├── Refused                         not now: turned away before any work was done
     │   ├── QueueFull
@@ -21,11 +22,13 @@
     │   ├── ModelNotReady
     │   ├── ModelNotLoaded
     │   └── EngineCrashed
+    │       └── EngineHung
     └── ItemFailed                      the engine fails on this very item
 
     StartError                          the program cannot run; carries its exit code
     ├── BadSettings                     2
     ├── BadStore                        3
+    │   └── NoRoom                      the model would not fit beside those that are loaded
     └── PortInUse                       4
 
 Messages give the value, the rule and the cure, and never any part of a text.
@@ -107,6 +110,12 @@ class ModelUnusable(NotPossible):
     reason = "MODEL_UNUSABLE"
 
 
+class NoRoomForModel(ModelUnusable):
+    """The loaded models leave too little of the memory that models may take."""
+
+    reason = "NO_ROOM_FOR_MODEL"
+
+
 class ModelIsDefault(NotPossible):
     """The default model cannot be let go."""
 
@@ -173,6 +182,12 @@ class EngineCrashed(Unavailable):
     reason = "ENGINE_CRASHED"
 
 
+class EngineHung(EngineCrashed):
+    """The engine has not come back with this item for longer than it may take; its thread is replaced."""
+
+    reason = "ENGINE_HUNG"
+
+
 class ItemFailed(ServingError):
     """The engine raises on this item even when it is alone in its batch."""
 
@@ -195,6 +210,10 @@ class BadStore(StartError):
     """There is no usable model where the settings point."""
 
     exit_code = 3
+
+
+class NoRoom(BadStore):
+    """The model would not fit into the memory that models may take, beside those that are loaded."""
 
 
 class PortInUse(StartError):

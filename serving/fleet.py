@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 
 import structlog
 
+from serving.bringing import Bringer, refuse_other_labels
 from serving.deploying import Deployer
-from serving.errors import BadStore, ModelIsDefault, ModelNotFound, ModelUnusable
+from serving.errors import BadStore, ModelIsDefault, ModelNotFound, ModelUnusable, NoRoom, NoRoomForModel
 from serving.logs import describe
+from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
-from serving.source import Found, Loaded, Source, Store
-from serving.types import ModelCard, ModelState, ModelSummary
+from serving.source import Announce, Found, Loaded, Source, Store
+from serving.types import ModelCard, ModelState
 
 T = TypeVar("T")
 
@@ -40,10 +42,16 @@ class Fleet:
         models: Models,
         metrics: Metrics,
         deployer: Deployer,
+        memory: Memory,
         open_source: Callable[[], tuple[Source, Store]],
     ) -> None:
         self._settings, self._open_source = settings, open_source
         self._models, self._metrics, self._deployer = models, metrics, deployer
+        self._bringer = Bringer(
+            models=models, metrics=metrics, memory=memory, deployer=deployer, load=self._load
+        )
+        self._cramped: set[str] = set()  # what there was no room for
+        memory.on_free = self._roomier
         self._source: Source | None = None
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
@@ -56,21 +64,30 @@ class Fleet:
         log.info("opening the store", path=str(self._settings.models))
         self._source, store = await asyncio.to_thread(self._open_source)
         chosen = store.chosen(self._settings.load)
+        parts = [store.variants[name] for name in self._settings.traffic.check_store(store)]
+        chosen += [found for found in parts if found not in chosen]
+        self._kept.update(found.name for found in parts)
         if self._settings.load != "selected":
             self._kept.update(found.name for found in chosen)
         for found in store.variants.values():
             state = ModelState.LOADING if found in chosen else ModelState.AVAILABLE
-            self._record(found, ModelState.FAILED if found.error else state, found.error)
+            self._bringer.record(found, ModelState.FAILED if found.error else state, found.error)
         self._models.default = store.default
         async with self._lock:
             for found in chosen:
                 try:
-                    await self._bring(found)
+                    await self._bring(found, labels=self._labels if found in parts else ())
                 except BadStore as error:
                     if found.name == store.default:
                         raise
                     log.error("model failed", model=found.name, error=str(error))
         return store
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        """Those of the default model, which callers know."""
+        default = self._models.loaded(self._models.default)
+        return () if default is None else default.card.labels
 
     async def look(self) -> Store:
         """Survey the store again; raises `BadStore` and `OSError`."""
@@ -81,7 +98,9 @@ class Fleet:
         taken = {found.path for found in self.tried.values()}
         for found in store.variants.values():
             if found.name not in self.tried and not (found.error and found.path in taken):
-                self._record(found, ModelState.FAILED if found.error else ModelState.AVAILABLE, found.error)
+                self._bringer.record(
+                    found, ModelState.FAILED if found.error else ModelState.AVAILABLE, found.error
+                )
         for summary in self._models.summaries():
             if summary.name not in store.variants and summary.name not in self.tried:
                 self._models.forget(summary.name)
@@ -119,7 +138,7 @@ class Fleet:
                 if new is None or not self.serves(found):
                     await self._bring(found, labels=labels)
                 else:
-                    _refuse_other_labels(new.card, labels)
+                    refuse_other_labels(new.card, labels)
                 self._models.choose(found.name)
                 self._metrics.swaps.labels("swapped").inc()
                 log.info("default model changed", model=found.name, before=before)
@@ -193,37 +212,29 @@ class Fleet:
             with self._judged(name):
                 card = await self._bring(found, labels=() if old is None else old.card.labels)
                 self._metrics.swaps.labels("swapped").inc()
+        except NoRoom as error:
+            raise NoRoomForModel(str(error)) from error
         except BadStore as error:
             raise ModelUnusable(str(error)) from error
         return card, before
 
     async def _bring(self, found: Found, *, labels: tuple[str, ...] = ()) -> ModelCard:
-        """Load and let answer; when that fails, what answered before answers on, and ListModels says why."""
+        """Load and let answer; what fails is not tried again until its files, or the room, change."""
         self.tried[found.name] = found
-        summary = self._models.summary(found.name)
-        answers = self._models.loaded(found.name) is not None
-        if not answers:
-            self._record(found, ModelState.LOADING, "")
+        self._cramped.discard(found.name)
         try:
-            if found.error:
-                raise BadStore(found.error)
-            loaded = await asyncio.to_thread(self._load, found)
-            _refuse_other_name(loaded.card, found)
-            _refuse_other_labels(loaded.card, labels)
-        except Exception as error:
-            text = str(error) if isinstance(error, BadStore) else f"a fault of {type(error).__name__}"
-            if answers and summary is not None:
-                self._models.record(replace(summary, error=f"a newer bundle is not used: {text}"))
-            else:
-                self._record(found, ModelState.FAILED, text)
+            return await self._bringer.bring(found, labels=labels)
+        except NoRoom:
+            self._cramped.add(found.name)
             raise
-        self._deployer.install(loaded)
-        return loaded.card
 
-    def _load(self, found: Found) -> Loaded:
-        def announce(step: str) -> None:
-            log.info(step, model=found.name)
+    def _roomier(self) -> None:
+        """A model was let go: what there was no room for may be tried again."""
+        for name in self._cramped & self.tried.keys():
+            self.try_again(name)
+        self._cramped.clear()
 
+    def _load(self, found: Found, announce: Announce) -> Loaded:
         return self._opened.load(found, announce)
 
     @property
@@ -236,10 +247,6 @@ class Fleet:
         self.tried.pop(name, None)
         self._kept.discard(name)
         return self._deployer.release(name)
-
-    def _record(self, found: Found, state: ModelState, error: str) -> None:
-        self._models.record(ModelSummary(found.name, state, found.version, found.sha256, error))
-        self._metrics.ready.labels(found.name).set(0)
 
     async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
         """The result; the work goes on even when its caller leaves."""
@@ -261,17 +268,3 @@ class Fleet:
             self._metrics.swaps.labels("failed").inc()
             log.error("new bundle failed", model=name, **describe(error))
             raise
-
-
-def _refuse_other_name(card: ModelCard, found: Found) -> None:
-    if card.version.name != found.name:
-        raise BadStore(f"{found.path} became a bundle of {card.version.name!r} while it was read; try again")
-
-
-def _refuse_other_labels(card: ModelCard, labels: tuple[str, ...]) -> None:
-    """Callers hold indices of labels: these change between two processes, never between two answers."""
-    if labels and card.labels != labels:
-        raise BadStore(
-            f"{card.version.name}: its labels {list(card.labels)} are not {list(labels)}, which callers "
-            "know; restart the server to serve other labels"
-        )

@@ -1,64 +1,72 @@
-"""The way of items through one engine: an event loop puts them in, one thread takes them through.
+"""The way of items through one engine: an event loop puts them in, threads take them through.
 
-It owns the lock around the scheduler, the thread, and the futures of those who wait. It knows no text, no
-label and no wire. Every accepted item is answered exactly once: with its output, or with an error of
+It owns the queue and the futures of those who wait; the threads are those of `serving.crew`. It knows no
+text, no label and no wire. Every accepted item is answered exactly once: with its output, or with an error of
 `serving.errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from serving.engines.base import Engine, EngineDied
-from serving.errors import DeadlineMissed, Draining, EngineCrashed, ItemFailed, Refused, ServingError
+from serving.batches import Ticket
+from serving.crew import Crew, Desk, Job, Outcome
+from serving.engines.base import Engine
+from serving.errors import DeadlineMissed, Draining, Refused
 from serving.logs import describe
 from serving.metrics import Metrics
-from serving.scheduler import Batch, Scheduler, Ticket
-from serving.types import EngineItem, EngineOutput, Ride
+from serving.scheduler import Scheduler
+from serving.types import EngineItem
 
-Outcome = tuple[EngineOutput, Ride] | ServingError
+__all__ = ["Job", "Lane", "Outcome"]
 
-PROBE = EngineItem(ids=(0, 0, 0, 0))  # id 0 exists in every vocabulary
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between attempts to revive a dead engine
+LOOKS = 10  # times that a hang is looked for within the time that an engine may take
+LONGEST_LOOK = 1.0  # seconds
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """One item and the future of whoever waits for it."""
-
-    item: EngineItem
-    future: asyncio.Future[Outcome]
-
-
 class Lane:
-    """One engine with its queue. Build and use it on one event loop; `on_health` is called on that loop."""
+    """One engine with its queue, one thread for each of `engines`, which are the same model. Build and use it
+    on one event loop; `on_health` and `on_hopeless` are called on that loop.
+    """
 
     def __init__(
         self,
         *,
         name: str,
-        engine: Engine,
+        engines: Sequence[Engine],
         scheduler: Scheduler[Job],
         metrics: Metrics,
         clock: Callable[[], float],
         on_health: Callable[[bool], None] = lambda healthy: None,
+        on_hopeless: Callable[[], None] = lambda: None,
+        hang_seconds: float = math.inf,
     ) -> None:
         self.name = name
-        self._engine, self._scheduler, self._metrics, self._clock = engine, scheduler, metrics, clock
-        self._on_health = on_health
-        self._lock = threading.Condition()
-        self._closing = False
+        self._scheduler, self._metrics, self._clock = scheduler, metrics, clock
+        self._desk = Desk(scheduler)
+        self._lock = self._desk.lock
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
-        self._thread = threading.Thread(target=self._supervise, name=f"engine-{name}", daemon=True)
+        self._crew = Crew(
+            name=name,
+            engines=engines,
+            desk=self._desk,
+            metrics=metrics,
+            clock=clock,
+            deliver=self._deliver,
+            on_health=lambda healthy: self._on_loop(lambda: on_health(healthy)),
+            on_hopeless=lambda: self._on_loop(on_hopeless),
+            hang_seconds=hang_seconds,
+        )
+        self._look_seconds = min(LONGEST_LOOK, hang_seconds / LOOKS)
+        self._looking: asyncio.Task[None] | None = None
         self._watch()
 
     @property
@@ -66,9 +74,15 @@ class Lane:
         """The most tokens that may wait."""
         return self._scheduler.policy.queue_tokens
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait now."""
+        return self._scheduler.queued_items
+
     def start(self) -> None:
-        """Start the engine's thread."""
-        self._thread.start()
+        """Start the engine's threads, and to look whether one hangs."""
+        self._crew.start()
+        self._looking = asyncio.create_task(self._look())
 
     async def submit(
         self,
@@ -86,11 +100,12 @@ class Lane:
         when the deadline passes first. When the caller is cancelled, what still waits is taken out of the
         queue.
         """
-        tickets = await self._admit(items, deadline, patient, caller)
-        futures = [ticket.payload.future for ticket in tickets]
         timeout = None if deadline == math.inf else max(0.0, deadline - self._clock())
+        futures: list[asyncio.Future[Outcome]] = [self._loop.create_future() for _ in items]
+        tickets: list[Ticket[Job]] = []
         try:
             async with asyncio.timeout(timeout):
+                tickets += await self._admit(items, futures, deadline, patient, caller)
                 return [await future for future in futures]
         except TimeoutError:
             self._abandon(tickets, "expired")
@@ -100,15 +115,27 @@ class Lane:
             raise
 
     async def close(self) -> None:
-        """Stop the thread; what still waits is answered with `Draining`."""
+        """Stop the threads; what still waits is answered with `Draining`."""
         with self._lock:
-            self._closing = True
+            self._desk.closing = True
             left = self._scheduler.clear()
             self._lock.notify_all()
-        self._answer(left, Draining("the service is stopping; ask another one"), "closed")
+        self._crew.drop(left, Draining("the service is stopping; ask another one"), "closed")
         self._room.set()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._crew.join)
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+    async def _look(self) -> None:
+        """Look for threads that hang, until cancelled."""
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            try:
+                self._crew.check()
+            except Exception as error:  # a thread may not be startable: the next look tries again
+                log.error("look for hangs failed", model=self.name, **describe(error))
 
     def _watch(self) -> None:
         def locked(read: Callable[[], float]) -> Callable[[], float]:
@@ -128,14 +155,19 @@ class Lane:
         )
 
     async def _admit(
-        self, items: Sequence[EngineItem], deadline: float, patient: bool, caller: str
+        self,
+        items: Sequence[EngineItem],
+        futures: Sequence[asyncio.Future[Outcome]],
+        deadline: float,
+        patient: bool,
+        caller: str,
     ) -> list[Ticket[Job]]:
+        jobs = [(Job(item, future), len(item.ids)) for item, future in zip(items, futures, strict=True)]
         while True:
             self._room.clear()
-            jobs = [(Job(item, self._loop.create_future()), len(item.ids)) for item in items]
             try:
                 with self._lock:
-                    if self._closing:
+                    if self._desk.closing:
                         raise Draining("the service is stopping; ask another one")
                     now = self._clock()
                     tickets = self._scheduler.admit(jobs, now=now, deadline=deadline, caller=caller)
@@ -151,126 +183,21 @@ class Lane:
         with self._lock:
             dropped = sum(self._scheduler.cancel(ticket) for ticket in tickets)
         self._metrics.dropped.labels(reason).inc(dropped)
-
-    def _answer(self, tickets: Sequence[Ticket[Job]], error: ServingError, reason: str) -> None:
-        """On any thread: answer accepted tickets that will not be computed."""
-        if tickets:
-            self._metrics.dropped.labels(reason).inc(len(tickets))
-            self._deliver([(ticket, error) for ticket in tickets])
+        if dropped:
+            self._room.set()  # what left the queue made room for those who are held back
 
     def _deliver(self, outcomes: Sequence[tuple[Ticket[Job], Outcome]]) -> None:
+        """On any thread: hand outcomes to those who wait."""
+
         def deliver() -> None:
             for ticket, outcome in outcomes:
-                if not ticket.payload.future.done():  # its caller may have gone
-                    ticket.payload.future.set_result(outcome)
+                future = ticket.payload.owner
+                if isinstance(future, asyncio.Future) and not future.done():  # its caller may have gone
+                    future.set_result(outcome)
             self._room.set()
 
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(deliver)
+        self._on_loop(deliver)
 
-    def _report(self, healthy: bool) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._on_health, healthy)
-
-    # Below: the engine's own thread.
-
-    def _supervise(self) -> None:
-        """Run the engine until closed; whatever kills the run is reported, and the run is begun again."""
-        pause, dead = FIRST_PAUSE, False
-        while not self._closing:
-            try:
-                if dead:
-                    self._engine.run([PROBE])
-                    log.info("engine revived", model=self.name)
-                    dead = False
-                    self._report(True)
-                self._work()
-                return
-            except BaseException as error:  # SystemExit inside an engine must not end the thread silently
-                if not dead:
-                    pause = FIRST_PAUSE
-                    self._report(False)
-                dead = True
-                log.error("engine crashed", model=self.name, pause=pause, **describe(error))
-                with self._lock:
-                    self._lock.wait_for(lambda: self._closing, timeout=pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            try:
-                seconds = self._through(batch)
-            except BaseException:
-                with self._lock:
-                    self._scheduler.finish(batch, seconds=None)
-                error = EngineCrashed("the engine crashed and is being restarted; try again", retry_after=1.0)
-                self._answer(batch.tickets, error, "crashed")
-                raise
-            with self._lock:
-                self._scheduler.finish(batch, seconds=seconds)
-
-    def _next(self) -> Batch[Job] | None:
-        """Wait for work; None when closing."""
-        while True:
-            with self._lock:
-                batch, expired = self._scheduler.take(self._clock())
-                if batch is None and not expired:
-                    if self._closing:
-                        return None
-                    self._lock.wait()
-            self._answer(
-                expired,
-                DeadlineMissed("the deadline passed while the text waited; allow more time"),
-                "expired",
-            )
-            if batch is not None:
-                return batch
-
-    def _through(self, batch: Batch[Job]) -> float | None:
-        """Compute and answer a batch; the seconds that the engine took, None when something in it failed."""
-        metrics, started = self._metrics, self._clock()
-        metrics.batches.labels(batch.close_reason).inc()
-        metrics.batch_items.observe(len(batch.tickets))
-        metrics.batch_tokens.observe(batch.padded_tokens)
-        metrics.padding_tokens.inc(batch.padded_tokens - batch.tokens)
-        metrics.processed_tokens.inc(batch.tokens)
-        try:
-            outcomes = self._compute(batch.tickets)
-        finally:
-            seconds = self._clock() - started
-            metrics.busy_seconds.inc(seconds)
-        failures = sum(isinstance(outcome, ServingError) for outcome in outcomes)
-        if failures == len(outcomes):
-            self._engine.run([PROBE])  # raises when it is the engine that is broken, not the items
-        self._deliver(
-            [(ticket, self._finished(ticket, outcome, batch, started, seconds))
-             for ticket, outcome in zip(batch.tickets, outcomes, strict=True)]
-        )  # fmt: skip
-        return None if failures else seconds
-
-    def _compute(self, tickets: Sequence[Ticket[Job]]) -> list[EngineOutput | ServingError]:
-        """Run the batch; where it fails, run its halves, so that only the item at fault pays."""
-        try:
-            outputs = self._engine.run([ticket.payload.item for ticket in tickets])
-            return list[EngineOutput | ServingError](outputs)
-        except EngineDied:
-            raise
-        except Exception as error:
-            if len(tickets) == 1:
-                log.error("item failed", model=self.name, tokens=tickets[0].length, **describe(error))
-                return [ItemFailed("the model failed on this text; report it with the request id")]
-        middle = len(tickets) // 2
-        return self._compute(tickets[:middle]) + self._compute(tickets[middle:])
-
-    @staticmethod
-    def _finished(
-        ticket: Ticket[Job],
-        outcome: EngineOutput | ServingError,
-        batch: Batch[Job],
-        started: float,
-        seconds: float,
-    ) -> Outcome:
-        if isinstance(outcome, ServingError):
-            return outcome
-        ride = Ride(started - ticket.admitted, seconds, len(batch.tickets), batch.padded_tokens)
-        return outcome, ride
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(act)

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.batches import Batch
 from serving.types import Classification, Domain, ModelCard, ModelVersion
 
-STAGES = ("tokenize", "queue", "inference", "interpret")
+STAGES = ("decode", "tokenize", "queue", "inference", "interpret", "encode")
 CLOSE_REASONS = ("drained", "budget", "padding", "items")
 REJECT_REASONS = ("QUEUE_FULL", "CALLER_QUEUE_FULL", "WOULD_MISS_DEADLINE")
-DROP_REASONS = ("cancelled", "expired", "crashed", "closed")
+DROP_REASONS = ("cancelled", "expired", "crashed", "hung", "closed")
+CANARY_TARGETS = ("canary", "default", "unready")
+SHADOW_OUTCOMES = ("same", "different", "failed", "skipped")
 SWAP_OUTCOMES = ("swapped", "rejected", "missing", "failed")
 ITEM_ERRORS = (
     "EMPTY_TEXT", "TEXT_TOO_LONG", "UNKNOWN_DOMAIN", "DEADLINE_MISSED", "ITEM_FAILED",
-    "ENGINE_CRASHED", "DRAINING",
+    "ENGINE_CRASHED", "ENGINE_HUNG", "DRAINING",
 )  # fmt: skip
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+DIFFERENCES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SHARES = tuple(step / 20 for step in range(1, 21))
 
 RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -82,6 +87,9 @@ class Metrics:
         self.rejected = counter("rejected", "Calls turned away before any work.", "reason", REJECT_REASONS)
         self.dropped = counter("dropped", "Accepted items that were not computed.", "reason", DROP_REASONS)
         self.item_errors = counter("item_errors", "Items answered with an error.", "reason", ITEM_ERRORS)
+        self.hangs = counter(
+            "engine_hangs", "Threads left behind because the engine did not come back in time."
+        )
         self.busy_seconds = counter("inference_busy_seconds", "Time during which an engine was computing.")
         self.loop_lag = histogram(
             "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", SECONDS
@@ -118,6 +126,22 @@ class Metrics:
             "stratified_stratum_occupancy", "Mean share of the stratum in recent answers.",
             ("model", "stratum"), registry=r,
         )  # fmt: skip
+        self.canary = Counter(
+            "stratified_canary_calls",
+            "Calls without a model's name while a canary is set, by who answered; unready: it should have.",
+            ("target",), registry=r,
+        )  # fmt: skip
+        for target in CANARY_TARGETS:
+            self.canary.labels(target)
+        self.shadow_items = Counter(
+            "stratified_shadow_items", "Answers that a second variant scored too, by how the labels compare.",
+            ("model", "outcome"), registry=r,
+        )  # fmt: skip
+        self.shadow_difference = Histogram(
+            "stratified_shadow_score_difference",
+            "How far the two variants' scores of the label that the caller was given are apart.",
+            ("model",), buckets=DIFFERENCES, registry=r,
+        )  # fmt: skip
         self.drift = Gauge(
             "stratified_drift", "Distance (total variation, 0 to 1) of the recent domain mix from training.",
             ("model",), registry=r,
@@ -144,6 +168,10 @@ class Metrics:
         )  # fmt: skip
         for outcome in SWAP_OUTCOMES:
             self.swaps.labels(outcome)
+        self.memory = Gauge(
+            "stratified_model_memory_bytes", "Bytes of the weights of the loaded bundles of a model.",
+            ("model",), registry=r,
+        )  # fmt: skip
         self.ready = Gauge("stratified_model_ready", "1 while the model answers.", ("model",), registry=r)
 
     def _security(self, r: CollectorRegistry) -> None:
@@ -175,6 +203,20 @@ class Metrics:
         self.load_seconds.labels(version.name).set(card.load_seconds)
         if card.created:
             self.made.labels(version.name).set(datetime.fromisoformat(card.created).timestamp())
+
+    def declare_shadow(self, model: str) -> None:
+        """Create all series of a variant that scores in the shadow."""
+        for outcome in SHADOW_OUTCOMES:
+            self.shadow_items.labels(model, outcome)
+        self.shadow_difference.labels(model)
+
+    def rode(self, batch: Batch[Any]) -> None:
+        """Count a batch that an engine begins to compute."""
+        self.batches.labels(batch.close_reason).inc()
+        self.batch_items.observe(len(batch.tickets))
+        self.batch_tokens.observe(batch.padded_tokens)
+        self.padding_tokens.inc(batch.padded_tokens - batch.tokens)
+        self.processed_tokens.inc(batch.tokens)
 
     def forget_model(self, card: ModelCard, *, successor: ModelCard | None) -> None:
         """The model has answered its last: its gauges go, but for those that its successor goes on with.

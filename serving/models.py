@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from serving.encoding import Encoder
 from serving.errors import EngineCrashed, ModelNotFound, ModelNotLoaded, ModelNotReady
 from serving.lane import Lane
+from serving.memory import Lease
 from serving.types import ModelCard, ModelState, ModelSummary
 
 
@@ -43,11 +44,14 @@ class Holders:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A loaded model: what is known about it, its tokenizer, the way through its engine, and who uses it."""
+    """A loaded model: what is known about it, its tokenizer, the way through its engine, who uses it, and the
+    room that it holds.
+    """
 
     card: ModelCard
     encoder: Encoder
     lane: Lane
+    lease: Lease | None = None
     holders: Holders = field(default_factory=Holders)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from serving.batches import Batch, Draft, Policy, State, Ticket
@@ -37,14 +37,16 @@ LOOKAHEAD = 256  # tickets that the age rule looks at: bounds the time under the
 
 
 class Scheduler(Generic[P]):
-    """The queue of one engine: bounded in tokens, aware of deadlines, filled and emptied by its owner."""
+    """The queue of one engine: bounded in tokens, aware of deadlines, filled and emptied by its owner.
+
+    Several batches may run at once, one for each of the engine's workers.
+    """
 
     def __init__(self, *, policy: Policy, costs: CostModel) -> None:
         self._policy, self._costs = policy, costs
         self._numbers = itertools.count()
         self._waiting: Waiting[P] = Waiting()
-        self._running: Batch[P] | None = None
-        self._busy_until = -math.inf
+        self._busy_until: dict[Batch[P], float] = {}  # of each batch that runs
 
     @property
     def policy(self) -> Policy:
@@ -67,8 +69,8 @@ class Scheduler(Generic[P]):
         return 0.0 if oldest is None else max(0.0, now - oldest.admitted)
 
     def predicted_wait(self, now: float) -> float:
-        """Seconds until all that waits would have been taken: the running batch's rest, then the queue."""
-        return self._rest(now) + self._costs.seconds(self._waiting.tokens_by_bucket)
+        """Seconds until all that waits would have been taken: until a worker is free, then the queue."""
+        return self._rest(now) + self._seconds(self._waiting.tokens_by_bucket)
 
     def predicted_wait_of(self, caller: str, now: float, *, own: int = 0) -> float:
         """Seconds until the last of `own` tokens that this caller brings now would be taken.
@@ -82,7 +84,7 @@ class Scheduler(Generic[P]):
             return self._rest(now)
         mine = waiting.tokens_of(caller)
         before = mine + waiting.tokens_before(caller, max(mine + own, self._policy.batch_tokens))
-        return self._rest(now) + self._costs.seconds(waiting.tokens_by_bucket) * before / waiting.tokens
+        return self._rest(now) + self._seconds(waiting.tokens_by_bucket) * before / waiting.tokens
 
     def admit(
         self, jobs: Sequence[tuple[P, int]], *, now: float, deadline: float = math.inf, caller: str = ""
@@ -124,13 +126,12 @@ class Scheduler(Generic[P]):
             self._waiting.remove(ticket, State.RUNNING)
         self._waiting.pass_turn(draft.tickets[0].caller)
         batch = Batch(tuple(draft.tickets), draft.close_reason(left=bool(self._waiting)))
-        self._running = batch
-        self._busy_until = now + batch.tokens / self._costs.rate(batch.longest)
+        self._busy_until[batch] = now + batch.tokens / self._costs.rate(batch.longest)
         return batch, expired
 
     def finish(self, batch: Batch[P], *, seconds: float | None) -> None:
-        """The engine is free again; `seconds` teaches the cost model (None: it failed, learn nothing)."""
-        self._running = None
+        """A worker is free again; `seconds` teaches the cost model (None: it failed, learn nothing)."""
+        self._busy_until.pop(batch, None)
         if seconds is not None:
             self._costs.observe(longest=batch.longest, tokens=batch.tokens, seconds=seconds)
 
@@ -139,7 +140,14 @@ class Scheduler(Generic[P]):
         return self._waiting.clear()
 
     def _rest(self, now: float) -> float:
-        return max(0.0, self._busy_until - now) if self._running else 0.0
+        """Seconds until a worker is free."""
+        if len(self._busy_until) < self._policy.workers:
+            return 0.0
+        return max(0.0, min(self._busy_until.values()) - now)
+
+    def _seconds(self, tokens_by_bucket: Mapping[int, int]) -> float:
+        """What all workers together take for these tokens; one alone may take longer for the last of them."""
+        return self._costs.seconds(tokens_by_bucket) / self._policy.workers
 
     def _check_room(self, tokens: int, now: float, caller: str) -> None:
         bound, share = self._policy.queue_tokens, self._policy.caller_share

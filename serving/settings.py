@@ -15,11 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serving.errors import BadSettings
+from serving.plan import Plan
 from serving.rpc.options import SecurityFiles, ServerOptions
 from serving.scheduler import Policy
 from serving.types import Limits, Truncation
 
 PREFIX = "STRATIFIED_"
+OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")  # as OpenTelemetry names them
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]  # an empty variable: none
 
 
@@ -35,6 +37,15 @@ class Settings(BaseModel):
     load: str = Field(
         "selected", description="what to load: selected, all, or names with commas; each takes memory"
     )
+    model_memory: int = Field(
+        0, ge=0, description="most MiB of weights that all loaded models take; more is refused; 0: no bound"
+    )
+    canary_model: str = Field("", description="variant that answers a share of the calls that name no model")
+    canary_percent: float = Field(0.0, ge=0, le=100, description="share of those calls, in percent")
+    shadow_model: str = Field(
+        "", description="variant that scores a share of the calls too, for the metrics alone; nobody waits"
+    )
+    shadow_percent: float = Field(0.0, ge=0, le=100, description="share of those calls, in percent")
     host: str = Field(
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 inside a container"
     )
@@ -53,6 +64,13 @@ class Settings(BaseModel):
     admin_token_file: OptionalFile = Field(
         None, description="file of the tokens that AdminService accepts, one a line; read again on change"
     )
+    admin_tls_cert: OptionalFile = Field(
+        None, description="certificate chain of the admin port, PEM; with --admin-tls-key turns TLS on"
+    )
+    admin_tls_key: OptionalFile = Field(None, description="its private key, PEM without a passphrase")
+    admin_tls_client_ca: OptionalFile = Field(
+        None, description="authorities of the operators, PEM: only those with a certificate of theirs get in"
+    )
     tls_cert: OptionalFile = Field(
         None, description="certificate chain of the service port, PEM; with --tls-key turns TLS on"
     )
@@ -64,6 +82,12 @@ class Settings(BaseModel):
         None, description="file of the tokens that callers may bring, one a line; read again on change"
     )
     threads: int = Field(0, ge=0, description="threads of the engine; 0: the cores that the container grants")
+    workers: int = Field(
+        1, ge=1, le=64, description="threads that call the engine at once, per model; --threads is divided"
+    )
+    hang_seconds: float = Field(
+        30.0, gt=0, description="seconds after which an engine that has not come back counts as hanging"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
     engine: Literal["auto", "torch", "onnx"] = Field(
         "auto", description="what computes; auto: the faster of those that can, measured at the start"
@@ -89,6 +113,7 @@ class Settings(BaseModel):
     max_text_bytes: int = Field(65_536, ge=1, description="most bytes of one text")
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="most bytes of one message")
     max_stream_items: int = Field(64, ge=1, description="most texts of one stream in flight")
+    max_connections: int = Field(0, ge=0, description="most open connections; 0: as many as there are files")
     max_streams: int = Field(1024, ge=1, description="most calls in flight on one connection")
     max_connection_age: float = Field(300.0, gt=0, description="seconds after which a connection is renewed")
     keepalive: float = Field(60.0, gt=0, description="seconds of silence after which a connection is probed")
@@ -102,6 +127,9 @@ class Settings(BaseModel):
     )
     grace_seconds: float = Field(
         20.0, ge=0, description="seconds to finish what was accepted before stopping"
+    )
+    otlp_endpoint: str = Field(
+        "", description="where traces go, as http://host:4317; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else off"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="DEBUG shows every call"
@@ -128,13 +156,33 @@ class Settings(BaseModel):
     def server_options(self) -> ServerOptions:
         """What a connection may do."""
         return ServerOptions(
-            self.max_message_bytes, self.max_streams, self.max_connection_age, self.keepalive
+            self.max_message_bytes,
+            self.max_streams,
+            self.max_connection_age,
+            self.keepalive,
+            self.max_connections,
         )
 
     @property
     def security(self) -> SecurityFiles:
         """Where certificates and tokens of the service port are."""
         return SecurityFiles(self.tls_cert, self.tls_key, self.tls_client_ca, self.token_file)
+
+    @property
+    def admin_security(self) -> SecurityFiles:
+        """Where certificates and tokens of the admin port are."""
+        return SecurityFiles(
+            self.admin_tls_cert,
+            self.admin_tls_key,
+            self.admin_tls_client_ca,
+            self.admin_token_file,
+            prefix="--admin-",
+        )
+
+    @property
+    def traffic(self) -> Plan:
+        """Who else answers, or scores along."""
+        return Plan(self.canary_model, self.canary_percent, self.shadow_model, self.shadow_percent)
 
     def policy(self, *, measured_batch_tokens: int) -> Policy:
         """The scheduler's numbers."""
@@ -145,6 +193,7 @@ class Settings(BaseModel):
             age_cap=self.age_cap,
             batch_items=self.batch_items,
             caller_share=self.caller_share,
+            workers=self.workers,
         )
 
 
@@ -167,10 +216,14 @@ def read_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) 
         flag, variable = arguments.get(name), environment.get(PREFIX + name.upper())
         if flag is not None or variable is not None:
             values[name] = variable if flag is None else flag
+    if not values.get("otlp_endpoint"):
+        values["otlp_endpoint"] = next((environment[name] for name in OTLP if environment.get(name)), "")
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise BadSettings(_one_line(error)) from None
+    settings.traffic.check()
+    return settings
 
 
 def parse_settings(

@@ -24,7 +24,7 @@ class Found:
     """One variant of a store; `error` says why its manifest could not be read, and is empty when it could.
 
     `stamp` has name, bytes and time of change (ns) of each of its files: what has the same stamp was not
-    touched.
+    touched. `weights` is how many bytes its weights take, whichever engine reads them.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Found:
     sha256: str = ""
     error: str = ""
     stamp: tuple[tuple[str, int, int], ...] = ()
+    weights: int = 0
 
 
 @dataclass(frozen=True, slots=True)

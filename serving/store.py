@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
 
 from serving.errors import BadStore
 from serving.source import Found, Store
@@ -18,6 +18,7 @@ from stratified_models.bundle import MANIFEST, read_bundle
 from stratified_models.errors import BundleError
 
 RESULTS = "results.json"
+WEIGHTS = ((".safetensors",), (".onnx", ".bin"))  # all shards of the first, one file of the second
 
 
 def open_store(root: Path, *, model: str = "") -> Store:
@@ -63,7 +64,8 @@ def _found(path: Path) -> Found:
         bundle = read_bundle(path, verify=False)
     except BundleError as error:
         return Found(path.resolve().name, path, error=str(error), stamp=stamp)
-    return Found(bundle.manifest.variant, path, bundle.manifest.version, bundle.sha256, stamp=stamp)
+    version = bundle.manifest.version
+    return Found(bundle.manifest.variant, path, version, bundle.sha256, stamp=stamp, weights=_weights(stamp))
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -75,6 +77,15 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
                 stat = entry.stat()
                 stamp.append((entry.name, stat.st_size, stat.st_mtime_ns))
     return tuple(stamp)
+
+
+def _weights(stamp: Iterable[tuple[str, int, int]]) -> int:
+    """Bytes of the largest form in which the bundle holds its weights: an engine reads one of them."""
+    largest = 0
+    for family in WEIGHTS:
+        sizes = [size for name, size, _ in stamp if PurePath(name).suffix in family]
+        largest = max(largest, sum(sizes) if family is WEIGHTS[0] else max(sizes, default=0))
+    return largest
 
 
 def _selected(root: Path) -> str:

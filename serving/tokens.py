@@ -47,11 +47,18 @@ def read_tokens(path: Path, *, flag: str = "--token-file") -> tuple[str, ...]:
 class TokenCheck:
     """Whether a call may pass, by the tokens that the file holds now; of them only digests are kept."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float], interval: float = INTERVAL) -> None:
-        """Raises `BadSettings` when the file holds no usable tokens."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float],
+        interval: float = INTERVAL,
+        flag: str = "--token-file",
+    ) -> None:
+        """Raises `BadSettings`, which names `flag`, when the file holds no usable tokens."""
 
         def digests() -> tuple[bytes, ...]:
-            return tuple(_digest(token) for token in read_tokens(path))
+            return tuple(_digest(token) for token in read_tokens(path, flag=flag))
 
         # Whoever empties the file means to shut everybody out.
         nobody: tuple[bytes, ...] = ()

@@ -120,12 +120,15 @@ class EngineOutput:
 
 @dataclass(frozen=True, slots=True)
 class Ride:
-    """How one item fared on its way through the engine: seconds, and the batch that it rode in."""
+    """How one item fared on its way through the engine: seconds, the batch that it rode in, and when that
+    began.
+    """
 
     queue_seconds: float
     inference_seconds: float
     batch_items: int
     batch_tokens: int
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +237,13 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """Whose items they are, and whether they are rather held back than refused."""
+    """Whose items they are, whether they are rather held back than refused, and whether they count among the
+    answers.
+    """
 
     caller: str = ""
     patient: bool = False
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The seam between the service and whatever computes: tokens in, raw outputs out.
 
-It knows no torch, no tokenizer, no label and no wire. An engine is called by one thread at a time.
+It knows no torch, no tokenizer, no label and no wire. An engine is called by one thread at a time; one that
+can give itself to more threads says so by `share`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from serving.types import EngineItem, EngineOutput
 
@@ -27,4 +28,13 @@ class Engine(Protocol):
         Any exception means that this batch cannot be computed: the lane then runs its halves, down to the
         single item at fault. `EngineDied` means that nothing can.
         """
+        ...
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """An engine that several threads may use at the same time."""
+
+    def share(self) -> Engine:
+        """The same model for one more thread, with the weights in common; itself where `run` allows that."""
         ...

@@ -57,6 +57,10 @@ class FakeEngine:
         self.started = 0
         self.batches: list[list[tuple[int, ...]]] = []
 
+    def share(self) -> FakeEngine:
+        """See `Shareable`. Its answers hang on the row alone."""
+        return self
+
     def run(self, items: Sequence[EngineItem]) -> list[EngineOutput]:
         """See `Engine.run`."""
         self.started += 1

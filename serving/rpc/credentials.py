@@ -1,4 +1,4 @@
-"""How the service port proves who it is, and whom it lets in: TLS with files that may be renewed at any time.
+"""How a port proves who it is, and whom it lets in: TLS with files that may be renewed at any time.
 
 It knows gRPC's credentials; what a good certificate is, stands in `serving.certificates`. gRPC asks before
 every handshake, so that a renewed file serves the next connection, and nothing is restarted.
@@ -31,6 +31,7 @@ class ServerTls:
 
     identity: IdentityFiles
     client_ca: Path | None = None
+    client_ca_flag: str = "--tls-client-ca"
 
     def credentials(
         self,
@@ -49,7 +50,7 @@ class ServerTls:
             identity = self.identity.read(now=now)
             roots = None
             if self.client_ca is not None:
-                roots = read_authorities(self.client_ca, flag="--tls-client-ca", now=now)
+                roots = read_authorities(self.client_ca, flag=self.client_ca_flag, now=now)
             on_identity(identity)
             return grpc.ssl_server_certificate_configuration([(identity.key, identity.chain)], roots)
 
@@ -63,7 +64,7 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the service port asks for: None where it asks for nothing."""
+    """What a port asks for: None where it asks for nothing."""
 
     credentials: grpc.ServerCredentials | None = None
     guard: Callable[[Mapping[str, Any]], None] | None = None
@@ -83,18 +84,23 @@ def build_access(
     credentials = None
     if tls is not None:
         credentials = tls.credentials(clock=clock, now=now, interval=interval, on_identity=on_identity)
-    guard = TokenCheck(files.tokens, clock=clock, interval=interval).guard if files.tokens else None
+    guard = None
+    if files.tokens:
+        flag = files.flag("token-file")
+        guard = TokenCheck(files.tokens, clock=clock, interval=interval, flag=flag).guard
     if guard and not credentials and not is_loopback(host):
-        log.warning("tokens travel in clear; set --tls-cert and --tls-key", host=host)
+        both = f"{files.flag('tls-cert')} and {files.flag('tls-key')}"
+        log.warning(f"tokens travel in clear; set {both}", host=host)
     return Access(credentials, guard)
 
 
 def _tls(files: SecurityFiles) -> ServerTls | None:
+    cert, key, client_ca = (files.flag(name) for name in ("tls-cert", "tls-key", "tls-client-ca"))
     if files.cert and files.key:
-        return ServerTls(IdentityFiles(files.cert, files.key), files.client_ca)
+        return ServerTls(IdentityFiles(files.cert, files.key, flags=(cert, key)), files.client_ca, client_ca)
     if files.cert or files.key:
-        given, missing = ("--tls-cert", "--tls-key") if files.cert else ("--tls-key", "--tls-cert")
+        given, missing = (cert, key) if files.cert else (key, cert)
         raise BadSettings(f"{given} is given without {missing}; give both, or neither")
     if files.client_ca:
-        raise BadSettings("--tls-client-ca is given without TLS; give --tls-cert and --tls-key too")
+        raise BadSettings(f"{client_ca} is given without TLS; give {cert} and {key} too")
     return None

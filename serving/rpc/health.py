@@ -23,20 +23,27 @@ READINESS: Final = "stratified.v1.SentimentService"
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Liveness is SERVING from the start; readiness waits for `set_ready`. One instance may stand behind two
-    ports.
+    """Liveness is SERVING from the start, until only a new process helps; readiness waits for `set_ready`.
+    One instance may stand behind two ports.
     """
 
     def __init__(self) -> None:
         self._serving = {LIVENESS: True, READINESS: False}
         self._changed = asyncio.Event()
-        self._closed = False
+        self._closed = self._given_up = False
 
     def set_ready(self, ready: bool) -> None:
-        """Whether the default model answers; nothing makes a closed service ready again."""
-        if not self._closed and self._serving[READINESS] != ready:
+        """Whether the default model answers; nothing makes a service ready again that is closed or given
+        up."""
+        if not self._closed and not self._given_up and self._serving[READINESS] != ready:
             self._serving[READINESS] = ready
             self._wake()
+
+    def give_up(self) -> None:
+        """Nothing but a new process helps: an orchestrator that looks at liveness starts one."""
+        self._serving = dict.fromkeys(self._serving, False)
+        self._given_up = True
+        self._wake()
 
     def close(self) -> None:
         """Stopping: everything is NOT_SERVING from now on, and every watcher is told and let go."""

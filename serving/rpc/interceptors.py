@@ -24,6 +24,7 @@ from serving.errors import InvalidRequest, ServingError
 from serving.logs import describe
 from serving.metrics import Metrics
 from serving.rpc.status import code_number, internal_status, pushback, status_code, to_status
+from serving.stages import NoTracing, Stages, Tracing
 
 REQUEST_ID = "x-request-id"
 DETAILS = "grpc-status-details-bin"
@@ -85,16 +86,23 @@ class Ending:
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """The only interceptor: id outermost, then the numbers, then the errors, then who may, then the handler.
+    """The only interceptor: id outermost, then the span, the numbers, the errors, who may, then the handler.
 
     `guard` gets the metadata of each call, and raises a `ServingError` for one that may not be made;
-    health is open to all.
+    health is open to all, and leaves no span.
     """
 
     def __init__(
-        self, metrics: Metrics, *, guard: Guard | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: Metrics,
+        stages: Stages,
+        *,
+        guard: Guard | None = None,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metrics, self._guard, self._clock = metrics, guard, clock
+        self._metrics, self._stages, self._guard, self._clock = metrics, stages, guard, clock
+        self._tracing, self._untraced = tracing or NoTracing(), NoTracing()
 
     async def intercept_service(
         self,
@@ -109,7 +117,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return self._wrap(handler, Method.of(str(handler_call_details.method), handler), metadata)
 
     def _wrap(self, handler: Any, method: Method, metadata: dict[str, Any]) -> Any:
-        decode = handler.request_deserializer or bytes
+        decode, encode = handler.request_deserializer or bytes, handler.response_serializer or bytes
         streaming_in, streaming_out = bool(handler.request_streaming), bool(handler.response_streaming)
         name = f"{'stream' if streaming_in else 'unary'}_{'stream' if streaming_out else 'unary'}"
         behaviour = getattr(handler, name)
@@ -119,27 +127,36 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer_one(raw: Any, context: Context) -> Any:
             async with self._around(method, metadata, context):
-                response = await behaviour(requests(raw), context)
-                self._metrics.rpc_sent.labels(*method.labels).inc()
-                return response
+                return self._encode(await behaviour(requests(raw), context), encode, method)
 
         async def answer_many(raw: Any, context: Context) -> AsyncIterator[Any]:
             async with self._around(method, metadata, context):
                 async for response in behaviour(requests(raw), context):
-                    self._metrics.rpc_sent.labels(*method.labels).inc()
-                    yield response
+                    yield self._encode(response, encode, method)
 
         wrapped = answer_many if streaming_out else answer_one
         make = getattr(grpc, f"{name}_rpc_method_handler")
-        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+        return make(wrapped, request_deserializer=None, response_serializer=None)
+
+    def _encode(self, response: Any, encode: Callable[[Any], bytes], method: Method) -> bytes:
+        began = self._clock()
+        message = encode(response)
+        self._metrics.rpc_sent.labels(*method.labels).inc()
+        if method.service not in OPEN:
+            self._stages.took("encode", began, self._clock(), bytes=len(message))
+        return message
 
     def _decode(self, raw: bytes, decode: Callable[[bytes], Any], method: Method) -> Any:
         self._metrics.rpc_received.labels(*method.labels).inc()
+        began = self._clock()
         try:
-            return decode(raw)
+            message = decode(raw)
         except DecodeError:
             text = f"{len(raw)} bytes are no request of {method.service}/{method.name}; see the .proto files"
             raise InvalidRequest(text, field="") from None
+        if method.service not in OPEN:
+            self._stages.took("decode", began, self._clock(), bytes=len(raw))
+        return message
 
     async def _decoded(
         self, raw: AsyncIterator[bytes], decode: Callable[[bytes], Any], method: Method
@@ -157,11 +174,21 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         with structlog.contextvars.bound_contextvars(
             request_id=identity, rpc=f"{method.service}/{method.name}"
         ):
-            ending = Ending()
-            async with self._measured(method, context, ending), self._translated(context, identity, ending):
-                if self._guard is not None and method.service not in OPEN:
-                    self._guard(metadata)
-                yield
+            ending, watched = Ending(), method.service not in OPEN
+            tracing = self._tracing if watched else self._untraced
+            with tracing.call(method.service, method.name, metadata) as span:
+                span.note(request_id=identity)
+                try:
+                    async with (
+                        self._measured(method, context, ending),
+                        self._translated(context, identity, ending),
+                    ):
+                        if self._guard is not None and watched:
+                            self._guard(metadata)
+                        yield
+                finally:
+                    if ending.code is not grpc.StatusCode.OK:
+                        span.fail(ending.code.name)
 
     @asynccontextmanager
     async def _measured(self, method: Method, context: Context, ending: Ending) -> AsyncIterator[None]:

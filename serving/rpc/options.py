@@ -14,10 +14,14 @@ class ServerOptions:
     max_streams: int = 1024
     max_connection_age: float = 300.0
     keepalive: float = 60.0
+    max_connections: int = 0
+    """0: no bound of our own."""
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """As gRPC names them."""
+        bounds = [("grpc.max_allowed_incoming_connections", self.max_connections)]
         return [
+            *(bounds if self.max_connections else ()),
             ("grpc.so_reuseport", 0),  # on by default: a second process would silently share the port
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_concurrent_streams", self.max_streams),
@@ -36,3 +40,8 @@ class SecurityFiles:
     key: Path | None = None
     client_ca: Path | None = None
     tokens: Path | None = None
+    prefix: str = "--"
+
+    def flag(self, name: str) -> str:
+        """The flag that names a file, for messages."""
+        return self.prefix + name

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from protos.inference import open_inference_pb2, open_inference_pb2_grpc
 from protos.stratified.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -24,7 +25,8 @@ from serving.errors import PortInUse
 from serving.metrics import Metrics
 from serving.rpc.admin import AdminServicer
 from serving.rpc.health import HealthServicer
-from serving.rpc.interceptors import EdgeInterceptor, Guard, call_kind
+from serving.rpc.interceptors import EdgeInterceptor, call_kind
+from serving.rpc.open_inference import OpenInferenceServicer
 from serving.rpc.options import ServerOptions
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicers import ModelServicer, SentimentServicer
@@ -33,6 +35,7 @@ from serving.service import Service
 DESCRIPTORS = (
     sentiment_pb2.DESCRIPTOR.services_by_name["SentimentService"],
     model_pb2.DESCRIPTOR.services_by_name["ModelService"],
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -43,13 +46,15 @@ def build_server(
     health: HealthServicer,
     metrics: Metrics,
     options: ServerOptions,
-    guard: Guard | None = None,
+    edge: EdgeInterceptor,
 ) -> grpc.aio.Server:
-    """The service, health (open to all) and reflection; every series of its RPCs exists from now on."""
-    interceptor = EdgeInterceptor(metrics, guard=guard)
-    server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
+    """The service under both of its contracts, health (open to all) and reflection; every series of its RPCs
+    exists from now on.
+    """
+    server = grpc.aio.server(interceptors=[edge], options=options.channel_arguments())
     sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(SentimentServicer(service), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service), server)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_reflection(server, [descriptor.full_name for descriptor in DESCRIPTORS])
     _declare(metrics, DESCRIPTORS)
@@ -57,11 +62,10 @@ def build_server(
 
 
 def build_admin_server(
-    admin: AdminServicer, metrics: Metrics, options: ServerOptions, guard: Guard | None
+    admin: AdminServicer, metrics: Metrics, options: ServerOptions, edge: EdgeInterceptor
 ) -> grpc.aio.Server:
     """AdminService with reflection, each call of both past the guard; its calls are counted as all others."""
-    interceptor = EdgeInterceptor(metrics, guard=guard)
-    server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
+    server = grpc.aio.server(interceptors=[edge], options=options.channel_arguments())
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     add_reflection(server, [ADMIN.full_name])
     _declare(metrics, [ADMIN])

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from protos.stratified.v1 import sentiment_pb2
-from serving.app import App, serve
+from serving.app import App
+from serving.running import serve
 from serving.engines.fake import FakeSource
 from serving.errors import BadStore, PortInUse
 from tests.serving.conftest import Start, settings

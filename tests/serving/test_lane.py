@@ -42,7 +42,7 @@ async def lane(
     queue: Scheduler[Job] = Scheduler(policy=Policy(**policy), costs=CostModel(initial=initial))
     made = Lane(
         name="none",
-        engine=engine,
+        engines=[engine],
         scheduler=queue,
         metrics=Metrics(CollectorRegistry()),
         clock=time.monotonic,

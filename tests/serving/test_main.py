@@ -58,7 +58,7 @@ def test_it_serves_drains_on_sigterm_and_exits_with_zero() -> None:
 WITHOUT_WEIGHTS = """
 import asyncio, pathlib, sys
 from prometheus_client import CollectorRegistry
-from serving.app import serve
+from serving.running import serve
 from serving.engines.fake import FakeSource
 from serving.settings import Settings
 ports = {"port": 0, "probe_port": 0, "metrics_port": 0}
