@@ -1,4 +1,5 @@
-"""Adds an exported file to a finished bundle, or takes it out again, while others may be reading the bundle.
+"""Adds an exported file to a finished bundle, takes it out again, or changes its card, while others may be
+reading the bundle.
 
 At every moment the directory is a complete bundle: a manifest names only files that are in place. So a name
 leaves the manifest before its file changes, and enters it after. It knows nothing of the file's format.
@@ -10,12 +11,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from stratified_models.bundle import FILES, MANIFEST, Bundle, read_bundle
+from stratified_models.bundle import CARD, FILES, MANIFEST, Bundle, read_bundle
 from stratified_models.durable import entry_of, place, sync
 from stratified_models.errors import ExportError
 from stratified_models.manifest import Export, Manifest, manifest_to_json
 
-__all__ = ["attach_export", "detach_export"]
+__all__ = ["attach_export", "detach_export", "replace_card"]
 
 
 def attach_export(bundle: Bundle, source: Path, export: Export) -> Bundle:
@@ -56,3 +57,23 @@ def _rewrite(directory: Path, manifest: Manifest) -> Bundle:
         written.write_bytes(manifest_to_json(manifest))
         place(written, directory / MANIFEST)
     return read_bundle(directory, verify=False)
+
+
+def replace_card(bundle: Bundle, card: str) -> Bundle:
+    """Give the bundle another model card; without a difference, do nothing. Returns the bundle as it then is.
+
+    The manifest is away while the card changes: whoever looks meanwhile finds an unfinished bundle, and comes
+    again.
+    """
+    path = bundle.path / CARD
+    if path.read_text(encoding="utf-8") == card:
+        return bundle
+    with tempfile.TemporaryDirectory(dir=bundle.path, prefix=".writing-") as aside:
+        written = Path(aside) / CARD
+        written.write_text(card, encoding="utf-8")
+        entry = entry_of(written)
+        (bundle.path / MANIFEST).unlink()
+        sync(bundle.path)
+        place(written, path)
+    manifest = replace(bundle.manifest, files={**bundle.manifest.files, CARD: entry})
+    return _rewrite(bundle.path, manifest)

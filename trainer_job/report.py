@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_job import tables
+from trainer_job.cards import add_verdict
 from trainer_job.files import write_text
 from trainer_job.plots import PLOTS, draw
 
@@ -20,7 +21,10 @@ Record = Mapping[str, Any]
 
 
 def write_report(record: Record, folder: Path) -> list[Path]:
-    """Write plots/*.png, report.md and report.html into `folder`; returns the two reports' paths."""
+    """Write plots/*.png, report.md and report.html into `folder`; returns the two reports' paths.
+
+    The cards of the bundles there learn the verdict too.
+    """
     images = draw(record, folder / "plots") if record["variants"] else {}
     context = build_context(record)
     context["images"] = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
@@ -28,6 +32,7 @@ def write_report(record: Record, folder: Path) -> list[Path]:
     for name in ("report.md", "report.html"):
         write_text(folder / name, render(name, context))
         written.append(folder / name)
+    add_verdict(folder, record)
     return written
 
 
