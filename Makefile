@@ -58,6 +58,10 @@ models-table: $(VENV)/.dev ## Cost and exactness of every variant on every famil
 smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
 	$(BIN)/python -m pytest -m smoke --override-ini 'addopts=-ra' -v tests/integration
 
+test-browser: $(VENV)/.dev ## The page in a headless Chromium: type, choose, click, upload, service down
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev,browser]'
+	$(BIN)/python -m pytest -m browser -p no:cacheprovider tests/demo $(ARGS)
+
 format: $(VENV)/.dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -91,8 +95,13 @@ $(VENV)/.demo: $(VENV)/.run
 
 ##@ Operate it
 .PHONY: manifests-check images-check monitoring-check
-manifests-check: $(VENV)/.dev ## Manifests, overlays, derived files: schemas of three Kubernetes versions, our rules
+manifests-check: $(VENV)/.dev $(VENV)/policy/bin/checkov ## Manifests, overlays: schemas of three Kubernetes versions, policies, our rules
 	$(BIN)/python -m k8s.checks.manifests $(ARGS)
+
+# Checkov pins what the project uses too: an environment of its own.
+$(VENV)/policy/bin/checkov:
+	$(PYTHON) -m venv $(VENV)/policy
+	$(VENV)/policy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 images-check: $(VENV)/.dev ## Build both CPU images, look inside, let them train and serve (Docker, or buildah + podman)
 	$(BIN)/python -m k8s.checks.images $(ARGS)

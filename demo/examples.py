@@ -21,7 +21,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "I went in expecting very little and stayed for the whole of it. The first half hour is slow, and "
         "the dialogue could have been cut by a third, but the two leads carry every scene they share and "
         "the last act is as good as anything I have seen this year. See it with somebody you like arguing "
-        "with.",
+        "with, and leave the trailer alone: it gives the best joke away.",
         "Two hours of my life that I will not get back. The plot makes no sense, the camera never stands "
         "still, and whoever wrote the jokes should be kept away from paper. My wife fell asleep and I "
         "envied her.",
