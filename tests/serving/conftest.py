@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,9 +76,15 @@ async def start() -> AsyncIterator[Start]:
     """`await start(source, **settings)` gives a running server; all are stopped at the end."""
     started: list[Running] = []
 
-    async def begin(source: FakeSource | None = None, *, loaded: bool = True, **values: Any) -> Running:
+    async def begin(
+        source: FakeSource | None = None,
+        *,
+        loaded: bool = True,
+        draw: Callable[[], float] = random.random,
+        **values: Any,
+    ) -> Running:
         chosen = source or FakeSource("none", "routing")
-        app = App(settings(**values), registry=CollectorRegistry(), source=chosen)
+        app = App(settings(**values), registry=CollectorRegistry(), source=chosen, draw=draw)
         ports = await app.listen()
         running = Running(app, ports, chosen, grpc.aio.insecure_channel(f"127.0.0.1:{ports.service}"))
         started.append(running)

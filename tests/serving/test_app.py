@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from protos.stratified.v1 import sentiment_pb2
 from serving.app import App
-from serving.running import serve
 from serving.engines.fake import FakeSource
 from serving.errors import BadStore, PortInUse
+from serving.running import serve
 from tests.serving.conftest import Start, settings
 from tests.serving.test_lane import until
 
