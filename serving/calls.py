@@ -20,6 +20,9 @@ from serving.tokens import TokenSource
 from serving.types import Classification, Item, Options, StreamOrder
 
 DETAILS = "grpc-status-details-bin"
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)  # without our details
+PASSING = ("DRAINING", "ENGINE_CRASHED")
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -35,6 +38,13 @@ class Failure:
     field: str = ""
     retry_after: float | None = None
     request_id: str = ""
+
+    @property
+    def worth_retrying(self) -> bool:
+        """Whether the same text may be answered later: the service said so, or the connection broke."""
+        if self.retry_after is not None or self.reason in PASSING:
+            return self.code in RETRIED
+        return not self.reason and self.code in (*RETRIED, *BROKEN)
 
 
 class CallFailed(Exception):  # noqa: N818  a meaning, as in serving.errors

@@ -1,37 +1,59 @@
 """`stratified-classify`: classifies texts of the command line, a file or stdin with a running server.
 
-    stratified-classify "The plot drags, but the ending is worth it." --domain imdb stratified-classify
-    --input reviews.txt --json        one text a line; .jsonl: objects with text, domain, id
+    stratified-classify "The plot drags, but the ending is worth it." --domain imdb
+    stratified-classify --input reviews.csv --text-column body --output out.parquet
+    stratified-classify --input reviews.txt --json        prints; - reads stdin, one text a line
     stratified-classify health                            0 when the server is ready
 
-Exit codes: 0 every text was classified, or the server is ready; 1 some text was not; 2 a bad flag or
-unreadable input; 3 the server cannot be reached or is not ready; 4 the server refused the call.
+Files are .txt (one text a line), .csv, .tsv, .jsonl, each also .gz, and .parquet. A run with --output that
+was stopped goes on where it was when it is started again.
+
+Exit codes: 0 every text was classified, or the server is ready; 1 some text was not; 2 a bad flag, input that
+cannot be read or output that cannot be written; 3 the server cannot be reached or is not ready; 4 the server
+refused the call; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from enum import Enum
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.client import DEADLINE, DEFAULT_TARGET, READINESS, Answer, CallFailed, Client, Failure, Security
+from serving.client import (
+    DEADLINE,
+    DEFAULT_TARGET,
+    READINESS,
+    Answer,
+    AsyncClient,
+    CallFailed,
+    Client,
+    Security,
+)
 from serving.errors import BadSettings
+from serving.files.flags import add_column_flags, columns_of
+from serving.files.formats import STDIN, format_to_read
+from serving.files.rows import BadInput
+from serving.plain import result_json, row_json
+from serving.steady import PATIENCE
 from serving.types import Classification, Item, Options, Truncation
 
+if TYPE_CHECKING:
+    from serving.files.asking import Asking
+
+__all__ = ["BadInput", "main", "result_json"]
+
+PROGRAM = "stratified-classify"
 GOOD, SOME_FAILED, BAD_INPUT, UNREACHABLE, REFUSED = range(5)
-
-
-class BadInput(Exception):  # noqa: N818  a meaning, as in serving.errors
-    """The input cannot be read as texts."""
+INTERRUPTED = 130  # as a shell says it
+NOT_IN_FILES = ("json", "explain", "logits", "timings", "top_k")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CallFailed as error:
         _complain(str(error))
         return UNREACHABLE if error.failure.code is grpc.StatusCode.UNAVAILABLE else REFUSED
+    except KeyboardInterrupt:
+        _complain("interrupted; with --output, the same command goes on from here")
+        return INTERRUPTED
     except BrokenPipeError:  # `… | head` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
@@ -54,10 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="stratified-classify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("text", nargs="*", help="the texts")
-    parser.add_argument("--input", metavar="FILE", help="read texts from a file, or from stdin with -")
     parser.add_argument("--domain", default="", help="the domain of the texts; empty: the model infers it")
     parser.add_argument("--model", default="", help="the variant to ask; empty: the server's default")
     _add_target(parser)
@@ -65,20 +89,31 @@ def _parser() -> argparse.ArgumentParser:
         "--deadline", type=float, default=DEADLINE, help="seconds for a call (default: %(default)g)"
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, choices=range(1000), metavar="K", help="labels to show; 0: all"
-    )
-    parser.add_argument(
         "--truncation", type=str.upper, choices=[t.value for t in Truncation], help="for too long texts"
     )
     parser.add_argument(
         "--strict-domain", action="store_true", default=None, help="an unknown domain is an error"
     )
-    parser.add_argument(
+    shown = parser.add_argument_group("what is printed")
+    shown.add_argument("--json", action="store_true", help="print one JSON object a text")
+    shown.add_argument(
+        "--top-k", type=int, default=0, choices=range(1000), metavar="K", help="labels to show; 0: all"
+    )
+    shown.add_argument(
         "--explain", action="store_true", help="show the strata and the saliency of each token"
     )
-    parser.add_argument("--logits", action="store_true", help="add the raw outputs (with --json)")
-    parser.add_argument("--timings", action="store_true", help="add the time of each stage (with --json)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a text")
+    shown.add_argument("--logits", action="store_true", help="add the raw outputs (with --json)")
+    shown.add_argument("--timings", action="store_true", help="add the time of each stage (with --json)")
+    files = parser.add_argument_group("files")
+    files.add_argument("--input", metavar="FILE", help="read texts from a file, or from stdin with -")
+    files.add_argument(
+        "--output", type=Path, metavar="FILE", help="write a table: .csv, .tsv, .jsonl or .parquet"
+    )
+    add_column_flags(files)
+    files.add_argument(
+        "--patience", type=float, default=PATIENCE,
+        help="seconds without any answer after which a file's run ends (default: %(default)g)",
+    )  # fmt: skip
     return parser
 
 
@@ -113,9 +148,7 @@ def _security(arguments: argparse.Namespace) -> Security:
 
 
 def _health(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="stratified-classify health", description="Ask whether the server is ready."
-    )
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} health", description="Ask whether the server is ready.")
     _add_target(parser)
     parser.add_argument("--service", default=READINESS, help="the name to ask for; empty: liveness")
     parser.add_argument("--deadline", type=float, default=2.0, help="seconds (default: %(default)g)")
@@ -129,6 +162,8 @@ def _health(argv: Sequence[str]) -> int:
 def _classify(arguments: argparse.Namespace) -> int:
     if bool(arguments.text) == (arguments.input is not None):
         raise BadInput("give either texts or --input FILE (- is stdin), and not both")
+    if arguments.text and arguments.output:
+        raise BadInput("--output goes with --input FILE; leave it out to print")
     options = Options(
         top_k=arguments.top_k,
         raw_logits=arguments.logits,
@@ -137,133 +172,99 @@ def _classify(arguments: argparse.Namespace) -> int:
         timings=arguments.timings,
         strict_domain=arguments.strict_domain,
     )
-    with Client(arguments.target, deadline=arguments.deadline, security=_security(arguments)) as client:
-        pairs = _answers(client, arguments, options)
-        write = _write_json if arguments.json else _write_tables
-        failures = write(pairs, sys.stdout)
-    return SOME_FAILED if failures else GOOD
-
-
-def _answers(
-    client: Client, arguments: argparse.Namespace, options: Options
-) -> Iterator[tuple[Item, Answer]]:
     if arguments.input is None:
-        items = [Item(text, arguments.domain, str(n)) for n, text in enumerate(arguments.text, start=1)]
+        return _texts(arguments, options)
+    return (_file if arguments.output else _print)(arguments, options)
+
+
+def _texts(arguments: argparse.Namespace, options: Options) -> int:
+    """Those of the command line: one in a call of its own, several in one call."""
+    items = [Item(text, arguments.domain, str(n)) for n, text in enumerate(arguments.text, start=1)]
+    with Client(arguments.target, deadline=arguments.deadline, security=_security(arguments)) as client:
         if len(items) == 1:
-            found = client.classify(
-                items[0].text, domain=arguments.domain, model=arguments.model, options=options
-            )
-            yield items[0], found
-            return
-        yield from zip(
-            items, client.classify_batch(items, model=arguments.model, options=options), strict=True
-        )
-        return
-    sent: deque[Item] = deque()
-    broken: list[BadInput] = []
-
-    def remembered() -> Iterator[Item]:
-        """gRPC reads this on a thread of its own, where an exception would be lost."""
-        try:
-            for item in read_items(arguments.input, domain=arguments.domain):
-                sent.append(item)
-                yield item
-        except BadInput as error:
-            broken.append(error)
-
-    for _, answer in client.classify_stream(remembered(), model=arguments.model, options=options):
-        yield sent.popleft(), answer
-    if broken:
-        raise broken[0]
+            found: list[Answer] = [
+                client.classify(
+                    items[0].text, domain=arguments.domain, model=arguments.model, options=options
+                )
+            ]
+        else:
+            found = client.classify_batch(items, model=arguments.model, options=options)
+    pairs = list(zip(items, found, strict=True))
+    failed = sum([_write_json(*pair) for pair in pairs]) if arguments.json else _write_tables(pairs)
+    return SOME_FAILED if failed else GOOD
 
 
-def read_items(source: str, *, domain: str) -> Iterator[Item]:
-    """Texts of a file, or of stdin for "-": one a line, or objects of a .jsonl file; ids are line numbers.
+@contextlib.asynccontextmanager
+async def _asking(arguments: argparse.Namespace, options: Options) -> AsyncIterator[Asking]:
+    from serving.files.asking import Asking
 
-    Blank lines are skipped. Raises `BadInput` for a file that cannot be read, or a line that is no such
-    object.
-    """
-    try:
-        if source == "-":
-            yield from _lines(sys.stdin, domain, jsonl=False)
-            return
-        with Path(source).open(encoding="utf-8") as stream:
-            yield from _lines(stream, domain, jsonl=source.endswith(".jsonl"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{source}: {error}; give a readable UTF-8 file") from None
+    security = _security(arguments)
+    async with AsyncClient(arguments.target, deadline=arguments.deadline, security=security) as client:
+        yield Asking(client, arguments.model, options, arguments.patience, live=arguments.input == STDIN)
 
 
-def _lines(stream: TextIO, domain: str, *, jsonl: bool) -> Iterator[Item]:
-    for number, line in enumerate(stream, start=1):
-        if not line.strip():
-            continue
-        if not jsonl:
-            yield Item(line.rstrip("\n"), domain, str(number))
-            continue
-        try:
-            row = json.loads(line)
-            yield Item(str(row["text"]), str(row.get("domain", domain)), str(row.get("id", number)))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise BadInput(
-                f"line {number} is no JSON object with a text; correct it, or use a .txt file"
-            ) from None
+def _file(arguments: argparse.Namespace, options: Options) -> int:
+    """From a file into a file."""
+    from serving.files.run import Job, carried_out
+
+    idle = [f"--{name.replace('_', '-')}" for name in NOT_IN_FILES if getattr(arguments, name)]
+    if idle:
+        raise BadInput(f"{idle[0]} has no place in the columns of a file; leave it out, or print with --json")
+    asked = {
+        "model": arguments.model,
+        "truncation": arguments.truncation,
+        "strict_domain": bool(arguments.strict_domain),
+    }
+    job = Job(arguments.input, arguments.output, columns_of(arguments), asked, overwrite=arguments.overwrite)
+    with carried_out(job, tell=_complain) as run:
+        if not run.complete:
+
+            async def work() -> None:
+                async with _asking(arguments, options) as asking:
+                    await asking.file(run)
+
+            asyncio.run(work())
+        return SOME_FAILED if run.state.failed else GOOD
 
 
-def _write_json(pairs: Iterable[tuple[Item, Answer]], stream: TextIO) -> int:
-    failures = 0
-    for item, answer in pairs:
-        failed = isinstance(answer, Failure)
-        failures += failed
-        row = (
-            {"id": item.id, "error": _plain(asdict(answer))}
-            if failed
-            else {"id": item.id, **result_json(answer)}
-        )
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        stream.flush()
-    return failures
+def _print(arguments: argparse.Namespace, options: Options) -> int:
+    """From a file to stdout, row by row unless it is a table for people."""
+    from serving.files.readers import open_rows
+
+    reading = open_rows(arguments.input, format_to_read(arguments.input), columns_of(arguments))
+
+    async def work() -> int:
+        async with _asking(arguments, options) as asking:
+            pairs = ((row.item, answer) async for row, answer in asking.of(reading.rows))
+            if arguments.json:
+                return sum([_write_json(item, answer) async for item, answer in pairs])
+            return _write_tables([pair async for pair in pairs])
+
+    with contextlib.closing(reading):
+        return SOME_FAILED if asyncio.run(work()) else GOOD
 
 
-def result_json(answer: Answer) -> dict[str, Any]:
-    """An answer as plain JSON values, under the names of the wire contract."""
-    values: dict[str, Any] = _plain(asdict(answer))
-    if isinstance(answer, Classification):
-        values["truncated"] = answer.truncated
-        values["scores"] = [{"label": label, "score": score} for label, score in answer.scores]
-        values["domain_scores"] = [{"domain": name, "score": score} for name, score in answer.domain_scores]
-        values["strata"] = _shares(answer.strata)
-        for token in values["tokens"]:
-            token["strata"] = _shares(token["strata"])
-    return values
+def _write_json(item: Item, answer: Answer) -> bool:
+    """Print one; whether it failed."""
+    sys.stdout.write(json.dumps(row_json(item, answer), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+    return not isinstance(answer, Classification)
 
 
-def _shares(strata: Iterable[float]) -> list[dict[str, float]]:
-    return [{"index": index, "occupancy": share} for index, share in enumerate(strata)]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
-
-
-def _write_tables(pairs: Iterable[tuple[Item, Answer]], stream: TextIO) -> int:
+def _write_tables(pairs: Iterable[tuple[Item, Answer]]) -> int:
+    """Print all; how many failed."""
     from serving.tables import answers_table, tokens_table, write
 
     rows = list(pairs)
-    write(stream, answers_table(rows))
+    write(sys.stdout, answers_table(rows))
     for item, answer in rows:
         if isinstance(answer, Classification) and answer.tokens:
-            write(stream, tokens_table(item, answer))
-    return sum(isinstance(answer, Failure) for _, answer in rows)
+            write(sys.stdout, tokens_table(item, answer))
+    return sum(not isinstance(answer, Classification) for _, answer in rows)
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"stratified-classify: {text}\n")
+    sys.stderr.write(f"{PROGRAM}: {text}\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ off. `AsyncClient` is the same for asyncio.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
@@ -108,8 +108,12 @@ class Client:
         settings = calls.settings(model, options, order)
         requests = (message for part in ([settings], map(calls.streamed, items)) for message in part)
         with calls.translated():
-            for reply in self._sentiment.ClassifyStream(requests, metadata=calls.shown(self._tokens)):
-                yield reply.id, calls.answer(reply)
+            call = self._sentiment.ClassifyStream(requests, metadata=calls.shown(self._tokens))
+            try:
+                for reply in call:
+                    yield reply.id, calls.answer(reply)
+            finally:
+                call.cancel()  # of one that nobody reads on; one that ended does not mind
 
     def model_info(self, model: str = "") -> tuple[ModelCard, Limits]:
         """What is known about a model, and what the server accepts; raises `CallFailed`."""
@@ -206,7 +210,7 @@ class AsyncClient:
         model: str = "",
         options: Options = DEFAULTS,
         order: StreamOrder = StreamOrder.AS_SENT,
-    ) -> AsyncIterator[tuple[str, Answer]]:
+    ) -> AsyncGenerator[tuple[str, Answer], None]:
         """See `Client.classify_stream`."""
 
         async def requests() -> AsyncIterator[sentiment_pb2.ClassifyStreamRequest]:
@@ -215,8 +219,12 @@ class AsyncClient:
                 yield calls.streamed(item)
 
         with calls.translated():
-            async for reply in self._sentiment.ClassifyStream(requests(), metadata=calls.shown(self._tokens)):
-                yield reply.id, calls.answer(reply)
+            call = self._sentiment.ClassifyStream(requests(), metadata=calls.shown(self._tokens))
+            try:
+                async for reply in call:
+                    yield reply.id, calls.answer(reply)
+            finally:
+                call.cancel()
 
     async def model_info(self, model: str = "") -> tuple[ModelCard, Limits]:
         """See `Client.model_info`."""
@@ -225,3 +233,20 @@ class AsyncClient:
             shown = calls.shown(self._tokens)
             reply = await self._models.GetModelInfo(request, timeout=self._deadline, metadata=shown)
         return model_converters.info_from_wire(reply.model), model_converters.limits_from_wire(reply.limits)
+
+    async def list_models(self) -> tuple[list[ModelSummary], str]:
+        """See `Client.list_models`."""
+        with calls.translated():
+            request, shown = model_pb2.ListModelsRequest(), calls.shown(self._tokens)
+            reply = await self._models.ListModels(request, timeout=self._deadline, metadata=shown)
+        return [model_converters.summary_from_wire(entry) for entry in reply.models], reply.default_model
+
+    async def health(self, service: str = READINESS, *, deadline: float = 1.0) -> bool:
+        """See `Client.health`."""
+        from grpc_health.v1 import health_pb2, health_pb2_grpc  # asked for by probes, not by every client
+
+        with calls.translated():
+            request = health_pb2.HealthCheckRequest(service=service)
+            stub: Any = health_pb2_grpc.HealthStub(self._channel)
+            reply = await stub.Check(request, timeout=deadline)
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

@@ -7,7 +7,7 @@ unanswered or unsent, which is what lets HTTP/2 flow control hold the caller bac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from serving.types import StreamOrder
@@ -23,7 +23,7 @@ async def pipelined(
     limit: int,
     order: StreamOrder,
     stop: asyncio.Event,
-) -> AsyncIterator[tuple[Q, A]]:
+) -> AsyncGenerator[tuple[Q, A], None]:
     """Yield each item with its answer; what is in flight is cancelled when the consumer leaves.
 
     When `stop` is set nothing more is read, and what was read is still answered. When `items` fails, what
