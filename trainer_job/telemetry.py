@@ -8,7 +8,7 @@ last stays in the file, for a textfile collector. It does not know how anything 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, get_args
@@ -48,26 +48,39 @@ COUNTERS = (
     ("tokens", "tokens", "kind", "Tokens that the first process trained on, real and padding."),
     ("phase_seconds", "seconds", "phase", "Seconds of the first process, by what it did."),
 )
+AGES = ("last_step", "last_checkpoint")
 SCORES = ("accuracy", "macro_f1")
 
 
 class SweepCollector(Collector):
     """Reads the results folder at each scrape."""
 
-    def __init__(self, layout: Layout, units: Iterable[Unit], devices: Devices) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        units: Iterable[Unit],
+        devices: Devices,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.layout, self.units, self.devices = layout, list(units), devices
-        self.started = time.time()
+        self.started = clock()
 
     def collect(self) -> Iterator[Metric]:
         """All families, units in the sweep's order."""
         states = {unit: str(read_status(self.layout.unit(unit))["state"]) for unit in self.units}
         yield from self._sweep(states)
         running = [unit for unit in self.units if states[unit] == "running"]
-        standings = {unit: read_json(self.layout.unit(unit) / STANDING) or {} for unit in running}
+        standings = {unit: self._standing(unit) for unit in running}
         yield from _running(standings)
         complete = [unit for unit in self.units if states[unit] == "complete"]
         records = {unit: read_json(self.layout.unit(unit) / "unit.json") or {} for unit in complete}
         yield from _finished(records)
+
+    def _standing(self, unit: Unit) -> dict[str, Any]:
+        """What a training process wrote last; ages count from our own start, not from a former life."""
+        found = read_json(self.layout.unit(unit) / STANDING) or {}
+        ages = {name: max(found[name], self.started) for name in AGES if found.get(name) is not None}
+        return {**found, **ages}
 
     def _sweep(self, states: Mapping[Unit, str]) -> Iterator[Metric]:
         info = GaugeMetricFamily(

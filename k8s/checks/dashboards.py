@@ -106,6 +106,9 @@ SERVICE = Dashboard(
                (f"sum by (model) (rate(stratified_out_of_domain_total{{{PODS}}}[$__rate_interval]))"
                 f" / (sum by (model) (rate(stratified_items_total{{{PODS}}}[$__rate_interval])) > 0)",
                 "out of domain {{model}}"))),
+        Panel("Age of the model", "s", "Time since the bundle that answers was made; an alert at 90 days.",
+              ((f"time() - max by (model) (stratified_model_created_timestamp_seconds{{{PODS}}})",
+                "{{model}}"),)),
         Panel("Confidence", "percentunit", "Median calibrated score of the best label.",
               (_quantiles("stratified_confidence", "model")[0],)),
         Panel("Event loop", "s", "Delay of the event loop's heartbeat; high when something blocks it.",
@@ -115,6 +118,18 @@ SERVICE = Dashboard(
     ),
 )  # fmt: skip
 
+
+def _of_unit(metric: str) -> str:
+    """A figure of the units that are being trained."""
+    return f"max by (variant, seed) (stratified_train_{metric})"
+
+
+def _by(counter: str, label: str) -> str:
+    """The rate of a counter of the job, by one label."""
+    return f"sum by ({label}) (rate(stratified_train_{counter}[$__rate_interval]))"
+
+
+UNIT = "{{variant}} {{seed}}"
 TRAINING = Dashboard(
     uid="stratified-training",
     title="Stratified Sentiment / Training",
@@ -123,10 +138,34 @@ TRAINING = Dashboard(
     panels=(
         Panel("Running", "short", "Pods of the job that run.",
               ((f"sum by (job_name) (kube_job_status_active{{{JOB}}})", "{{job_name}}"),), "stat"),
+        Panel("Units", "short", "Units of the sweep by state.",
+              (("max by (state) (stratified_train_units)", "{{state}}"),), "stat"),
         Panel("Finished", "short", "1 once the job is complete, or has failed for good.",
               ((f'sum by (job_name) (kube_job_complete{{{JOB},condition="true"}})', "complete {{job_name}}"),
                (f'sum by (job_name) (kube_job_failed{{{JOB},condition="true"}})', "failed {{job_name}}")),
               "stat"),
+        Panel("Progress", "percentunit", "Steps done of those planned, for each unit that is being trained.",
+              ((f"{_of_unit('step')} / {_of_unit('planned_steps')}", UNIT),)),
+        Panel("Loss", "short", "Training loss; a unit starts high and falls, a restart goes on where it was.",
+              ((_of_unit("loss"), UNIT),)),
+        Panel("Validation", "percentunit", "Macro-F1 of the last evaluation, over all domains.",
+              ((_of_unit("validation_macro_f1"), UNIT),)),
+        Panel("Validation by domain", "percentunit", "Macro-F1 of the last evaluation: best unit by domain.",
+              (("max by (domain) (stratified_train_validation_domain_macro_f1)", "{{domain}}"),)),
+        Panel("Test", "percentunit", "Macro-F1 of finished units; the report says what differs.",
+              ((_of_unit("test_macro_f1"), UNIT),)),
+        Panel("Learning rate", "sci", "Of the backbone's parameters.",
+              ((_of_unit("learning_rate"), UNIT),)),
+        Panel("Gradient norm", "short", "Before clipping; spikes come before a loss that is not finite.",
+              ((_of_unit("gradient_norm"), UNIT),)),
+        Panel("Tokens", "short", "Tokens a second of the first process; padding is wasted work.",
+              ((_by("tokens_total", "kind"), "{{kind}}"),)),
+        Panel("Time by phase", "percentunit", "Share of time by phase, of the first process.",
+              ((_by("phase_seconds_total", "phase"), "{{phase}}"),)),
+        Panel("Age of the last step", "s", "Time without a step or an evaluation; an alert at 15 minutes.",
+              ((f"time() - {_of_unit('last_step_timestamp_seconds')}", UNIT),)),
+        Panel("Age of the checkpoint", "s", "What a crash would cost; an alert at an hour.",
+              ((f"time() - {_of_unit('last_checkpoint_timestamp_seconds')}", UNIT),)),
         Panel("Failed pods", "short", "Pods that ended in an error; the job goes on with the next one.",
               ((f"sum by (job_name) (kube_job_status_failed{{{JOB}}})", "{{job_name}}"),)),
         Panel("Running for", "s", "Time since the job started; its deadline is six hours.",

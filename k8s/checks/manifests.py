@@ -13,7 +13,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from k8s.checks import dashboards, rendering, rules, schemas
+from k8s.checks import dashboards, policy, rendering, rules, schemas
 
 NOTICE = "# Written by `python -m k8s.checks.manifests --write` from k8s/base/{name}; edit that file.\n"
 REFERENCE = rendering.FOLDER.parent / "trainer_job" / "configs" / "reference.yaml"
@@ -67,6 +67,15 @@ def write() -> list[Path]:
     return list(files)
 
 
+def streams() -> dict[str, list[rendering.Manifest]]:
+    """The files that apply alone and, where there is a kubectl, all that kustomize renders."""
+    found = {name: rendering.read(rendering.BASE / name) for name in rendering.STANDALONE}
+    if rendering.kubectl():
+        found |= {f"overlays/{path.name}": rendering.render(path) for path in rendering.overlays()}
+        found["base"] = rendering.render(rendering.BASE)
+    return found
+
+
 def check() -> tuple[list[str], list[str]]:
     """What was covered, one line each, and every fault."""
     covered, faults = [], []
@@ -75,16 +84,19 @@ def check() -> tuple[list[str], list[str]]:
             faults.append(
                 f"{path.name}: not what it is written from; run `python -m k8s.checks.manifests --write`"
             )
-    streams = {name: rendering.read(rendering.BASE / name) for name in rendering.STANDALONE}
-    if rendering.kubectl():
-        streams |= {f"overlays/{path.name}": rendering.render(path) for path in rendering.overlays()}
-        streams["base"] = rendering.render(rendering.BASE)
-    for name, stream in streams.items():
+    checked = streams()
+    for name, stream in checked.items():
         faults += [f"{name}: {fault}" for fault in (*schemas.schema_faults(stream), *rules.faults(stream))]
         foreign = sorted({manifest["kind"] for manifest in stream if not schemas.is_built_in(manifest)})
-        note = f"; custom kinds, shape only: {', '.join(foreign)}" if foreign else ""
+        note = f"; {', '.join(foreign)} against {schemas.CUSTOM.name}" if foreign else ""
         versions = ", ".join(schemas.VERSIONS)
         covered.append(f"{name}: {len(stream)} objects against Kubernetes {versions} and our rules{note}")
+    if policy.tool():
+        passed, found = policy.policy_faults(checked)
+        faults += found
+        covered.append(
+            f"checkov: {passed} policies hold; decided otherwise: {', '.join(policy.DECIDED_OTHERWISE)}"
+        )
     return covered, faults
 
 
@@ -99,6 +111,8 @@ def main() -> int:
     out.writelines(f"covered      {line}\n" for line in covered)
     if not rendering.kubectl():
         out.write("not covered  base and overlays as kustomize renders them: no kubectl on the path\n")
+    if not policy.tool():
+        out.write("not covered  checkov's policies: it is not installed (make manifests-check installs it)\n")
     out.write("not covered  admission, volumes, GPUs, custom controllers: they need a cluster\n")
     out.writelines(f"FAULT        {line}\n" for line in faults)
     out.write(f"{len(covered)} streams, {len(faults)} faults\n")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from k8s.checks.rendering import Manifest, containers, identity, of_kind, pod_template
+from k8s.checks.schemas import inner_jobs
 
 QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
 JOB_ACTIONS = {"FailJob", "FailIndex", "Ignore", "Count"}
@@ -28,7 +29,7 @@ RESTRICTED_VOLUMES = {
 
 def _templates(stream: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Label and pod template of every workload in the stream."""
-    for manifest in stream:
+    for manifest in (inner for outer in stream for inner in (outer, *inner_jobs(outer))):
         template = pod_template(manifest)
         if template is not None:
             yield f"{manifest['kind']} {manifest['metadata']['name']}", template
@@ -114,6 +115,7 @@ def jobs(stream: list[Manifest]) -> Iterator[str]:
         first = rules[0] if rules else {}
         if first.get("action") != "Ignore" or "onPodConditions" not in first:
             yield f"{where}: the first rule must Ignore DisruptionTarget; the first match wins"
+        yield from _indexed(where, spec)
         for rule in rules:
             if rule.get("action") not in JOB_ACTIONS:
                 yield f"{where}: action {rule.get('action')!r}; use one of {sorted(JOB_ACTIONS)}"
@@ -122,6 +124,18 @@ def jobs(stream: list[Manifest]) -> Iterator[str]:
                 yield f"{where}: exit code 0 in a failure rule; 0 is success, remove it"
             if codes and codes.get("containerName", next(iter(names))) not in names:
                 yield f"{where}: containerName {codes['containerName']!r}; use one of {sorted(names)}"
+
+
+def _indexed(where: str, spec: Manifest) -> Iterator[str]:
+    """What tries by index ask of a Job, and the other way round."""
+    by_index = "backoffLimitPerIndex" in spec
+    if by_index and spec.get("completionMode") != "Indexed":
+        yield f"{where}: backoffLimitPerIndex without an index; set completionMode: Indexed"
+    actions = {rule.get("action") for rule in spec.get("podFailurePolicy", {}).get("rules", [])}
+    if "FailIndex" in actions and not by_index:
+        yield f"{where}: FailIndex without backoffLimitPerIndex; set that, or FailJob"
+    if by_index and spec.get("maxFailedIndexes", 0) >= spec.get("completions", 0):
+        yield f"{where}: maxFailedIndexes ≥ completions never fails the Job; set fewer"
 
 
 def mounts(stream: list[Manifest]) -> Iterator[str]:

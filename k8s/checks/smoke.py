@@ -62,8 +62,11 @@ class Volume:
         return str(json.loads(path.read_text(encoding="utf-8"))["status"])
 
 
-def write_input(volume: Volume, variants: Sequence[str]) -> None:
-    """A few hundred made-up rows of two domains and a configuration of some seconds a variant."""
+def write_input(volume: Volume, variants: Sequence[str], *, place: Path = Path("/input")) -> None:
+    """A few hundred made-up rows of two domains and a configuration of some seconds a variant.
+
+    `place` is where the job will find the volume's folder `input`.
+    """
     domains = {}
     for name, labels in DOMAINS.items():
         for split, offset in (("train", 0), ("validation", 10_000), ("test", 20_000)):
@@ -84,8 +87,8 @@ def write_input(volume: Volume, variants: Sequence[str]) -> None:
         }
     config = {
         "variants": list(variants),
-        "model": {"backbone": "/input/backbone", "max_length": 32, "strata": 4, "gate_dim": 8},
-        "data": {"root": "/input", "domains": domains, "train_samples": None},
+        "model": {"backbone": str(place / "backbone"), "max_length": 32, "strata": 4, "gate_dim": 8},
+        "data": {"root": str(place), "domains": domains, "train_samples": None},
         "training": {"epochs": 4, "batch_size": 16, "log_every": 1},
         "hardware": {"processes": 2, "device": "cpu", "grace_seconds": 60},
     }

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import pytest
@@ -16,8 +16,11 @@ import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from k8s.checks import dashboards, manifests, rendering
-from serving.metrics import ITEM_ERRORS, Metrics
+from serving.metrics import ITEM_ERRORS, SWAP_OUTCOMES, Metrics
 from serving.rpc.interceptors import call_kind
+from trainer_job.launch import Devices
+from trainer_job.telemetry import SweepCollector
+from trainer_job.units import Layout, State
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = rendering.FOLDER / "monitoring"
@@ -26,6 +29,8 @@ FOREIGN = {
     "up",
     "container_cpu_usage_seconds_total",
     "container_memory_working_set_bytes",
+    "kube_deployment_spec_replicas",
+    "kube_deployment_status_replicas_available",
     "kube_horizontalpodautoscaler_status_condition",
     "kube_job_complete",
     "kube_job_failed",
@@ -42,9 +47,10 @@ NAME = re.compile(
 
 @cache
 def exported() -> set[str]:
-    """Every series name that the service may export."""
+    """Every series name that the service or the job may export."""
     registry = CollectorRegistry()
     Metrics(registry)
+    registry.register(SweepCollector(Layout(Path("no"), Path("no")), [], Devices("cpu", 1)))
     ProcessCollector(registry=registry)
     names = set()
     for family in registry.collect():
@@ -84,9 +90,25 @@ def test_every_metric_in_rules_and_dashboards_exists(expression: str) -> None:
     assert names <= exported() | FOREIGN
 
 
-def test_the_autoscalers_metric_exists() -> None:
+def test_the_autoscaler_asks_for_what_the_adapter_makes_of_what_is_exported() -> None:
     (autoscaler,) = rendering.read(rendering.BASE / "autoscaling.yaml")
-    assert autoscaler["spec"]["metrics"][0]["pods"]["metric"]["name"] in exported()
+    asked = [entry["pods"]["metric"]["name"] for entry in autoscaler["spec"]["metrics"] if "pods" in entry]
+    adapted = yaml.safe_load((FOLDER / "adapter-rules.yaml").read_text(encoding="utf-8"))
+    assert asked == [entry["name"]["as"] for entry in adapted]
+    for entry in adapted:
+        series = entry["seriesQuery"].partition("{")[0]
+        assert series in exported()
+        assert re.fullmatch(entry["name"]["matches"], series)
+
+
+def test_kedas_queries_name_what_is_exported() -> None:
+    (scaled,) = rendering.read(rendering.OVERLAYS / "keda" / "scaled-object.yaml")
+    names = [set(NAME.findall(trigger["metadata"]["query"])) for trigger in scaled["spec"]["triggers"]]
+    assert all(names)
+    assert set.union(*names) <= exported()
+    (autoscaler,) = rendering.read(rendering.BASE / "autoscaling.yaml")
+    bounds = scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]
+    assert bounds == (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"])
 
 
 def test_every_label_value_that_a_rule_names_is_one_of_the_codes() -> None:
@@ -96,6 +118,11 @@ def test_every_label_value_that_a_rule_names_is_one_of_the_codes() -> None:
     codes = {code for group in re.findall(r'grpc_code=~"([A-Z_|]+)"', text) for code in group.split("|")}
     assert codes <= {code.name for code in grpc.StatusCode}
     assert set(re.findall(r'grpc_type="(\w+)"', text)) == {call_kind(False, False)}
+    outcomes = set(re.findall(r'outcome!?="(\w+)"', text))
+    assert outcomes <= set(SWAP_OUTCOMES)
+    states = set(re.findall(r'state="(\w+)"', text))
+    assert states
+    assert states <= set(get_args(State))
 
 
 def test_every_alert_says_what_how_bad_and_where_to_read_on() -> None:
@@ -132,6 +159,15 @@ def test_the_monitor_finds_the_service_by_its_labels_and_port() -> None:
     (service,) = rendering.of_kind(rendering.read(rendering.BASE / "serve.yaml"), "Service")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_the_pod_monitor_finds_the_jobs_pods_by_label_and_port() -> None:
+    (monitor,) = rendering.read(FOLDER / "pod-monitor.yaml")
+    (job,) = rendering.of_kind(rendering.read(rendering.BASE / "train-job.yaml"), "Job")
+    pod = job["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    named = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in named
 
 
 @pytest.mark.parametrize("name", dashboards.DASHBOARDS)

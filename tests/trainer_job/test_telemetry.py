@@ -44,7 +44,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def collector(layout: Layout) -> telemetry.SweepCollector:
-    return telemetry.SweepCollector(layout, [RUNNING, DONE, WAITING], Devices("cpu", 2))
+    return telemetry.SweepCollector(layout, [RUNNING, DONE, WAITING], Devices("cpu", 2), clock=lambda: 45.0)
 
 
 def samples(collector: telemetry.SweepCollector) -> CollectorRegistry:
@@ -69,7 +69,8 @@ MOE = {"variant": "moe", "seed": "0"}
         ("loss", MOE, 0.5),
         ("gradient_norm", MOE, None),
         ("last_step_timestamp_seconds", MOE, 50),
-        ("last_checkpoint_timestamp_seconds", MOE, 40),
+        ("last_checkpoint_timestamp_seconds", MOE, 45),  # of a former life: what it cost is over
+        ("start_timestamp_seconds", {}, 45),
         ("tokens_total", {**MOE, "kind": "padding"}, 10),
         ("phase_seconds_total", {**MOE, "phase": "save"}, 0.5),
         ("validation_macro_f1", MOE, 0.5),
