@@ -1,26 +1,23 @@
-"""What happens around each training step: stopping together, checkpoints' markers, expert balance, logs.
+"""What happens around each training step: stopping together, checkpoints' markers, expert balance, averages.
 
-Together with `training.py` these are the only files that know `transformers.Trainer`. They do not know data,
-metrics' meaning or the sweep.
+Together with `training` and `progress` these are the only files that know `transformers.Trainer`. They do not
+know data, metrics' meaning or the sweep.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import rich.console
-import rich.progress
-import structlog
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trainer_job.averaging import WeightAverage
 from trainer_job.checkpoints import mark_complete, rotate
 from trainer_job.errors import TrainingFailed
+from trainer_job.heartbeat import Heartbeat
 from trainer_job.ranks import StopFlag, barrier, sum_over_ranks, world_size
 
 
@@ -130,104 +127,33 @@ class BalanceExperts(TrainerCallback):
         self.balance(sum_over_ranks if world_size() > 1 else None)
 
 
-class Progress(TrainerCallback):
-    """People's side: a bar on a terminal, one structured line at each logged step elsewhere; JSON lines and
-    TensorBoard events in the unit's log folder; a heartbeat file touched by steps and evaluation batches."""
+class Averaging(TrainerCallback):
+    """Takes the weights after each optimizer step into their moving average."""
 
-    def __init__(self, *, name: str, logs: Path, heartbeat: Path) -> None:
-        self.name, self.logs, self.heartbeat = name, logs, heartbeat
-        self.log = structlog.get_logger("training")
-        self.bar: rich.progress.Progress | None = None
-        self.task = rich.progress.TaskID(0)
-        self.writer: Any = None
-        self.beaten = 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Open the bar and the event file, on rank 0."""
-        if not state.is_world_process_zero:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(self.logs), purge_step=state.global_step or None)
-        if sys.stderr.isatty():
-            self._open_bar(state)
-
-    def _open_bar(self, state: TrainerState) -> None:
-        self.bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[loss]}"),
-            console=rich.console.Console(file=sys.stderr),
-        )
-        self.bar.start()
-        self.task = self.bar.add_task(self.name, total=state.max_steps, completed=state.global_step, loss="")
+    def __init__(self, average: WeightAverage) -> None:
+        self.average = average
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Advance the bar and the heartbeat."""
-        self._beat()
-        if self.bar is not None:
-            self.bar.advance(self.task)
+        """Before any evaluation that is due at this step."""
+        self.average.update()
+
+
+class Beating(TrainerCallback):
+    """Tells the heartbeat of this process about each step and each batch of an evaluation."""
+
+    def __init__(self, heart: Heartbeat) -> None:
+        self.heart = heart
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A step is done."""
+        self.heart.beat("training", step=state.global_step)
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A long evaluation is alive, too."""
-        self._beat()
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if now - self.beaten > 5:  # the file's age matters in minutes
-            self.beaten = now
-            self.heartbeat.touch()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write what the Trainer logs."""
-        if not state.is_world_process_zero or not logs:
-            return
-        numbers = {key: value for key, value in logs.items() if isinstance(value, int | float)}
-        if self.writer is not None:
-            for key, value in numbers.items():
-                tag = key.replace("eval_", "validation/") if key.startswith("eval_") else f"train/{key}"
-                self.writer.add_scalar(tag, value, state.global_step)
-        shown = {key: round(value, 6) for key, value in numbers.items() if "per_domain" not in key}
-        step = {"unit": self.name, "step": state.global_step, "of": state.max_steps}
-        self.append({**step, **numbers})
-        if self.bar is None:
-            self.log.info("progress", **step, **shown)
-        elif "loss" in logs:
-            self.bar.update(self.task, loss=f"loss {logs['loss']:.3f}")
-
-    def append(self, entry: dict[str, Any]) -> None:
-        """Add one JSON line to the unit's log."""
-        with (self.logs / "log.jsonl").open("a", encoding="utf-8") as stream:
-            logger = structlog.wrap_logger(
-                structlog.WriteLogger(stream),
-                processors=[
-                    structlog.processors.TimeStamper(fmt="iso", utc=True),
-                    structlog.processors.JSONRenderer(ensure_ascii=False),
-                ],
-            )
-            logger.info("step", **entry)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close what was opened."""
-        if self.bar is not None:
-            self.bar.stop()
-        if self.writer is not None:
-            self.writer.close()
+        self.heart.beat("evaluation", step=state.global_step)

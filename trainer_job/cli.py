@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override one setting, as in training.epochs=3; may be repeated, and stand before other options",
     )
-    commands.add_parser("plan", parents=[shared], help="say what would run; opens no data and no GPU")
+    plan = commands.add_parser("plan", parents=[shared], help="say what would run; opens no data and no GPU")
     data = commands.add_parser(
         "data", parents=[shared], help="read the data and show what is in them; no model"
     )
@@ -70,8 +70,15 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["onnx"],
         help="give each finished variant's bundle its ONNX file, for a service without torch",
     )
-    commands.add_parser(
-        "report", parents=[shared], help="rebuild results.json and the reports from the units"
+    for command in (plan, run):
+        _add_distribution(command)
+    report = commands.add_parser(
+        "report", parents=[shared], help="rebuild results.json and the reports from the units; merges shards"
+    )
+    report.add_argument(
+        "--recompute",
+        action="store_true",
+        help="first compute every figure again from the kept predictions; exit 1 where one differs",
     )
     promote = commands.add_parser("promote", parents=[shared], help="decide yourself what is served")
     promote.add_argument("unit", metavar="VARIANT[:SEED]")
@@ -80,6 +87,19 @@ def build_parser() -> argparse.ArgumentParser:
     add_inspect(commands)
     commands.add_parser("schema", help="print the JSON Schema of results.json")
     return parser
+
+
+def _add_distribution(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--strategy",
+        choices=["auto", "variant-per-gpu", "ddp"],
+        help="a unit on each GPU, or all GPUs on one unit; the same as --set hardware.strategy=…",
+    )
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only unit I, I+N, I+2N … (from 0), beside other jobs on one volume; auto/N in an Indexed Job",
+    )
 
 
 def _add_export(commands: Any) -> None:

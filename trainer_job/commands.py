@@ -9,12 +9,24 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError
-from trainer_job.launch import Devices, check_packages, choose_devices, visible_gpus
+from trainer_job.launch import (
+    Devices,
+    check_packages,
+    choose_devices,
+    visible_gpus,
+    worker_command,
+    worker_environment,
+)
 from trainer_job.loading import load_config
+from trainer_job.nodes import find_nodes
+from trainer_job.shards import Shard, parse_shard
+from trainer_job.tracking import check_trackers
+from trainer_job.units import Layout, planned_units
 
 
 def say(text: str) -> None:
@@ -31,24 +43,63 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
         return 0
     if options.command in ("export", "inspect"):  # of a finished model: no sweep is configured
         return export(options) if options.command == "export" else inspect(options)
-    config = load_config(options.config, settings=options.settings, environ=os.environ)
+    strategy = getattr(options, "strategy", None)
+    settings = [*options.settings, *([f"hardware.strategy={strategy}"] if strategy else [])]
+    config = load_config(options.config, settings=settings, environ=os.environ)
     if options.command != "plan":
         check_packages()
     if options.command == "promote":
         return promote(config, options)
     if options.command == "data":
-        from trainer_job.data import load_corpus
-        from trainer_job.data.describe import print_corpus
+        return data(config, options)
+    return sweep(config, options, line)
 
-        print_corpus(load_corpus(config.data, cache=config.cache), sys.stdout, samples=options.samples)
-        return 0
-    devices = choose_devices(config, visible_gpus(os.environ))
+
+def data(config: RunConfig, options: argparse.Namespace) -> int:
+    """The command of that name."""
+    from trainer_job.data import load_corpus
+    from trainer_job.data.describe import print_corpus
+
+    print_corpus(load_corpus(config.data, cache=config.cache), sys.stdout, samples=options.samples)
+    return 0
+
+
+def sweep(config: RunConfig, options: argparse.Namespace, line: list[str]) -> int:
+    """`plan`, `run` and `report`, which must know the devices."""
+    shard = parse_shard(options.shard, os.environ) if getattr(options, "shard", None) else None
+    units = planned_units(config) if shard is None else shard.of(planned_units(config))
+    nodes = find_nodes(config.hardware, os.environ)
+    devices = choose_devices(config, visible_gpus(os.environ), units=len(units), nodes=nodes)
     if options.command == "plan":
         from trainer_job.plan import make_plan, print_plan
 
-        print_plan(config, make_plan(config, devices), sys.stdout)
+        print_plan(config, make_plan(config, devices, units=units), sys.stdout)
         return 0
-    return run(config, devices, options, line) if options.command == "run" else report(config, devices)
+    if options.command == "report":
+        return report(config, devices, recompute=options.recompute)
+    check_trackers(config.report_to)
+    if nodes.rank > 0:
+        return follow_first_node(config, devices)
+    return run(config, devices, options, line, shard)
+
+
+def follow_first_node(config: RunConfig, devices: Devices) -> int:
+    """`run` on every node but the first."""
+    from trainer_job.nodes import follow
+    from trainer_job.process import StopRequest, run_worker
+
+    def start(order: Path) -> int:
+        return run_worker(
+            worker_command(devices, order),
+            environment=worker_environment(devices, config, os.environ),
+            lock=None,
+            stop=stop,
+            grace_seconds=config.hardware.grace_seconds,
+            on_tick=lambda: None,
+        )
+
+    with StopRequest().listening() as stop:
+        return follow(Layout.of(config).state, start=start, stop=stop)
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -75,7 +126,6 @@ def promote(config: RunConfig, options: argparse.Namespace) -> int:
     """The command of that name."""
     from trainer_job.promote import promote as decide
     from trainer_job.report import write_report
-    from trainer_job.units import Layout
 
     record = decide(config, options.unit, reason=options.reason)
     write_report(record, Layout.of(config).results)
@@ -99,36 +149,45 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def report(config: RunConfig, devices: Devices) -> int:
+def report(config: RunConfig, devices: Devices, *, recompute: bool = False) -> int:
     """The command of that name."""
     from trainer_job import results
     from trainer_job.files import read_json
+    from trainer_job.folder import refuse_newer
+    from trainer_job.recompute import recomputed
     from trainer_job.report import write_report
+    from trainer_job.results import settled_status
     from trainer_job.tables import print_comparison
-    from trainer_job.units import Layout
 
     layout = Layout.of(config)
     earlier = read_json(layout.record) or {}
     if not (layout.state / "data.json").is_file():
         raise ConfigError(f"{layout.results}: no sweep there; run `stratified-train run` first")
-    status = earlier.get("status", "partial")
+    refuse_newer(layout)
+    differences = recomputed(layout, config) if recompute else []
+    status = settled_status(config, layout, earlier=earlier.get("status"))
     command = (earlier.get("run") or {}).get("command", [])
     built = results.build(config, layout, status=status, command=command, devices=devices)
     record = results.write(layout, built)
     for path in write_report(record, layout.results):
         say(str(path))
     print_comparison(record, sys.stdout)
-    return 0
+    if recompute:
+        for text in differences[:50]:
+            say(f"differs: {text}")
+        say(f"recomputed from predictions: {len(differences)} figures differ from what the units recorded")
+    return 1 if differences else 0
 
 
-def run(config: RunConfig, devices: Devices, options: argparse.Namespace, line: list[str]) -> int:
+def run(
+    config: RunConfig, devices: Devices, options: argparse.Namespace, line: list[str], shard: Shard | None
+) -> int:
     """The command of that name."""
     from trainer_job import handover, results, telemetry
     from trainer_job.process import StopRequest
     from trainer_job.report import write_report
     from trainer_job.sweep import Sweep
     from trainer_job.tables import print_comparison
-    from trainer_job.units import Layout, planned_units
 
     layout = Layout.of(config)
     command = ["stratified-train", *line]
@@ -144,7 +203,13 @@ def run(config: RunConfig, devices: Devices, options: argparse.Namespace, line: 
 
     with telemetry.exposed(collector, options.metrics), StopRequest().listening() as stop:
         sweep = Sweep(
-            config=config, layout=layout, devices=devices, environ=os.environ, record=record, stop=stop
+            config=config,
+            layout=layout,
+            devices=devices,
+            environ=os.environ,
+            record=record,
+            stop=stop,
+            shard=shard,
         )
         worked = sweep.run()
         if options.export:

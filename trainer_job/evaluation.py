@@ -1,35 +1,79 @@
 """From predictions of a unit to the figures that are recorded: metrics, calibration, thresholds, strata.
 
-Pure numpy over arrays that are already in order of `row_id`; it does not know the Trainer or torch.
+Pure numpy over arrays that are already in order of `row_id`, so that everything can be computed again from
+kept predictions. It does not know the Trainer, torch or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from trainer_job.data import Corpus
 from trainer_job.metrics import evaluate, fit_temperature
 
 Arrays = Mapping[str, np.ndarray]
+SCORES = ("energy", "geometry", "mahalanobis", "nearest")  # how unlike the training rows a text is
 OUT_OF_DOMAIN_QUANTILE = 0.95
 
 
-def metrics_of(rows: Arrays, corpus: Corpus, *, temperature: float = 1.0) -> dict[str, Any]:
+class Names(Protocol):
+    """Names in order of their ids, and for each domain the ids of the labels that it has. A corpus is one."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """C names."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """N names."""
+
+    @property
+    def domain_labels(self) -> tuple[tuple[int, ...], ...]:
+        """N tuples of label ids."""
+
+
+def figures_of(
+    splits: Mapping[str, Arrays], names: Names, *, held_out: Mapping[str, Any] | None, score: str
+) -> dict[str, Any]:
+    """Every figure of quality of a unit.
+
+    Args:
+        splits: `validation`, `test`, and where they were read `test_given_domain` and `held_out`.
+        names: of labels and domains.
+        held_out: name and label ids of the domain that was only tested.
+        score: by which a text counts as out of domain.
+    """
+    validation, test = splits["validation"], splits["test"]
+    figures = scores(validation, test, names, splits.get("test_given_domain"), score=score)
+    outside = splits.get("held_out")
+    figures["strata"] = strata_of(validation, names)
+    figures["held_out"] = None
+    if outside is not None and held_out is not None:
+        figures["held_out"] = held_out_figures(outside, test, names, held_out, figures["calibration"])
+    return figures
+
+
+def metrics_of(rows: Arrays, names: Names, *, temperature: float = 1.0) -> dict[str, Any]:
     """The metric tree of `trainer_job.metrics.evaluate` for predicted rows."""
     return evaluate(
         rows["logits"],
         rows["labels"],
         rows["domain_id"],
-        domains=corpus.domains,
-        label_names=corpus.labels,
-        domain_labels=corpus.domain_labels,
+        domains=names.domains,
+        label_names=names.labels,
+        domain_labels=names.domain_labels,
         temperature=temperature,
-        domain_logits=rows.get("domain_logits"),
+        domain_said=domain_said(rows),
     )
+
+
+def domain_said(rows: Arrays) -> np.ndarray | None:
+    """The domain that each row was taken for, (n,); None where the model did not say."""
+    if "domain_said" in rows:
+        return np.asarray(rows["domain_said"])
+    return rows["domain_logits"].argmax(axis=1) if "domain_logits" in rows else None
 
 
 def calibrate(
@@ -48,16 +92,16 @@ def calibrate(
 
 
 def scores(
-    validation: Arrays, test: Arrays, corpus: Corpus, test_given: Arrays | None, *, score: str = "energy"
+    validation: Arrays, test: Arrays, names: Names, test_given: Arrays | None, *, score: str = "energy"
 ) -> dict[str, Any]:
     """Everything about quality: validation, test (domain inferred, and given), and calibration before and
     after.
     """
     calibration = calibrate(validation, score=score)
     temperature = calibration["temperature"]
-    plain_validation, plain_test = metrics_of(validation, corpus), metrics_of(test, corpus)
-    scaled_validation = metrics_of(validation, corpus, temperature=temperature)
-    scaled_test = metrics_of(test, corpus, temperature=temperature)
+    plain_validation, plain_test = metrics_of(validation, names), metrics_of(test, names)
+    scaled_validation = metrics_of(validation, names, temperature=temperature)
+    scaled_test = metrics_of(test, names, temperature=temperature)
     for split, before, after in (
         ("validation", plain_validation, scaled_validation),
         ("test", plain_test, scaled_test),
@@ -65,7 +109,7 @@ def scores(
         calibration[split] = {
             name: {"before": before[name], "after": after[name]} for name in ("ece", "nll", "brier")
         }
-    given = metrics_of(test_given, corpus, temperature=temperature) if test_given is not None else None
+    given = metrics_of(test_given, names, temperature=temperature) if test_given is not None else None
     return {
         "validation": scaled_validation,
         "test": scaled_test,
@@ -102,7 +146,7 @@ def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def strata_of(validation: Arrays, corpus: Corpus) -> dict[str, Any] | None:
+def strata_of(validation: Arrays, names: Names) -> dict[str, Any] | None:
     """How the validation rows use the strata, by row means; None for a variant without strata."""
     if "occupancy" not in validation:
         return None
@@ -115,54 +159,57 @@ def strata_of(validation: Arrays, corpus: Corpus) -> dict[str, Any] | None:
         "information_with_domain_nats": diagnostics.mutual_information(strata, validation["domain_id"]),
         "information_with_label_nats": diagnostics.mutual_information(strata, validation["labels"]),
         "rows": len(strata),
-        "domains": list(corpus.domains),
+        "domains": list(names.domains),
     }
 
 
-def write_predictions(
-    path: Path, splits: Mapping[str, Arrays | None], *, labels: tuple[str, ...], temperature: float
-) -> None:
-    """predictions.parquet: one line a row and split, with logits, calibrated probabilities, prediction and
-    domain.
+def held_out_figures(
+    rows: Arrays,
+    inside: Arrays,
+    names: Names,
+    held_out: Mapping[str, Any],
+    calibration: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a unit is worth on a domain that it never saw, and whether it notices.
+
+    Args:
+        rows: the held-out domain's rows.
+        inside: test rows of the known domains, to tell them from.
+        names: of labels and known domains.
+        held_out: the held-out domain's name and label ids.
+        calibration: temperature and out-of-domain threshold of the unit.
+
+    Returns:
+        The domain's metrics; `domain`; `auroc` by score (higher scores should be strangers), ties counting
+        half; `flagged`, the shares of both that lie above the threshold.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = []
-    for split, rows in splits.items():
-        if rows is None:
-            continue
-        probabilities = softmax(rows["logits"], temperature=temperature)
-        columns: dict[str, Any] = {
-            "split": pa.array([split] * len(rows["labels"])),
-            "row_id": rows["row_id"].astype(np.int64),
-            "domain_id": rows["domain_id"].astype(np.int64),
-            "label": rows["labels"].astype(np.int64),
-            "prediction": rows["logits"].argmax(axis=1).astype(np.int64),
-        }
-        for place, name in enumerate(labels):
-            columns[f"logit_{name}"] = rows["logits"][:, place].astype(np.float32)
-            columns[f"probability_{name}"] = probabilities[:, place].astype(np.float32)
-        for name in ("energy", "geometry"):
-            values = rows.get(name)
-            columns[name] = (
-                np.full(len(rows["labels"]), np.nan, np.float32)
-                if values is None
-                else values.astype(np.float32)
-            )
-        tables.append(pa.table(columns))
-    aside = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.concat_tables(tables), aside)
-    aside.replace(path)
-
-
-def read_predictions(path: Path, split: str) -> dict[str, np.ndarray]:
-    """row_id, domain_id, label and prediction of one split, in order of row_id."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(
-        path, columns=["row_id", "domain_id", "label", "prediction"], filters=[("split", "=", split)]
+    tree = evaluate(
+        rows["logits"],
+        rows["labels"],
+        np.zeros(len(rows["labels"]), dtype=np.int64),
+        domains=[held_out["domain"]],
+        label_names=names.labels,
+        domain_labels=[held_out["label_ids"]],
+        temperature=calibration["temperature"],
     )
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    order = np.argsort(columns["row_id"], kind="stable")
-    return {name: values[order] for name, values in columns.items()}
+    bound = calibration["out_of_domain"]
+    return {
+        "domain": held_out["domain"],
+        **tree["per_domain"][held_out["domain"]],
+        "auroc": {
+            name: auroc(rows[name], inside[name]) for name in SCORES if name in rows and name in inside
+        },
+        "flagged": {
+            "held_out": float((rows[bound["score"]] > bound["threshold"]).mean()),
+            "known": float((inside[bound["score"]] > bound["threshold"]).mean()),
+        },
+    }
+
+
+def auroc(strange: np.ndarray, known: np.ndarray) -> float:
+    """Chance that a strange row scores above a known one, by ranks (Hanley and McNeil 1982)."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([strange, known]).astype(np.float64))
+    own = ranks[: len(strange)].sum() - len(strange) * (len(strange) + 1) / 2
+    return float(own / (len(strange) * len(known)))

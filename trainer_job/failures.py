@@ -18,6 +18,9 @@ from trainer_job.files import read_json, write_json
 from trainer_job.units import Unit
 
 MOST_ATTEMPTS = 3
+OUT_OF_MEMORY = "OutOfMemory"
+STALLED = "Stalled"
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "std::bad_alloc")
 _KINDS: dict[str, type[JobError]] = {
     kind.__name__: kind for kind in (ConfigError, ResultsMismatch, DataError, WeightsError, JobError)
 }
@@ -33,6 +36,8 @@ class Failure:
     kind: str
     message: str
     exit_code: int
+    step: int | None = None
+    phase: str = ""
 
     @property
     def signature(self) -> str:
@@ -46,14 +51,33 @@ class Failure:
         return error
 
 
-def write_failure(folder: Path, error: BaseException, *, unit: Unit | None, rank: int) -> None:
+def kind_of(error: BaseException) -> str:
+    """The exception's type, but one name for memory that ran out, however a library says it."""
+    words = str(error).lower()
+    ran_out = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in words for word in _MEMORY_WORDS)
+    )
+    return OUT_OF_MEMORY if ran_out else type(error).__name__
+
+
+def write_failure(
+    folder: Path,
+    error: BaseException,
+    *,
+    unit: Unit | None,
+    rank: int,
+    step: int | None = None,
+    phase: str = "",
+) -> None:
     """Record an exception of this rank; never raises, for another error is already under way."""
     surroundings = isinstance(error, OSError) and error.errno in _SURROUNDINGS
     owner = None if surroundings or isinstance(error, DataError | WeightsError | ConfigError) else unit
     record = {
         "time": time.time(),
         "unit": [owner.variant, owner.seed] if owner else None,
-        "kind": type(error).__name__,
+        "kind": kind_of(error),
+        "step": step,
+        "phase": phase,
         "message": " ".join(str(error).split())[:2000] or type(error).__name__,
         "exit_code": error.exit_code if isinstance(error, JobError) else 1,
         "traceback": traceback.format_exception(error)[-30:],
@@ -77,7 +101,8 @@ def read_failure(folder: Path) -> Failure | None:
         return None
     first = min(records, key=lambda record: float(record["time"]))
     unit = Unit(str(first["unit"][0]), int(first["unit"][1])) if first["unit"] else None
-    return Failure(unit, str(first["kind"]), str(first["message"]), int(first["exit_code"]))
+    kind, message, code = str(first["kind"]), str(first["message"]), int(first["exit_code"])
+    return Failure(unit, kind, message, code, first.get("step"), str(first.get("phase", "")))
 
 
 @dataclass

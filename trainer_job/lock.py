@@ -20,7 +20,7 @@ from trainer_job.errors import Locked
 from trainer_job.files import read_json
 
 
-def _alive(holder: dict[str, object]) -> bool:
+def alive(holder: dict[str, object]) -> bool:
     """Whether the recorded supervisor still runs, as far as this host can tell."""
     pid = holder.get("pid")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
@@ -34,12 +34,24 @@ def _alive(holder: dict[str, object]) -> bool:
     return True
 
 
-def _try(handle: int) -> bool:
+def _try(handle: int, shared: bool) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file inside the block, waiting for whoever else does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -48,12 +60,14 @@ def hold(
     *,
     patience: float = 15.0,
     pause: float = 0.25,
+    shared: bool = False,
     on_takeover: Callable[[dict[str, object]], None] | None = None,
 ) -> Iterator[int]:
     """Hold the folder's lock; yields the open file's descriptor, for handing on to workers.
 
     When the recorded holder is dead but its workers are still saving, waits up to `patience` seconds for
-    them. Raises Locked when a living job has the folder. `on_takeover` is told about a dead holder's record.
+    them. `shared` lets other shared holders in, who leave no record, but nobody who wants it alone. Raises
+    Locked when a living job has the folder. `on_takeover` is told about a dead holder's record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
@@ -61,15 +75,18 @@ def hold(
     try:
         deadline = time.monotonic() + patience
         holder = read_json(path) or {}
-        while not _try(handle):
+        while not _try(handle, shared):
             holder = read_json(path) or {}
-            if _alive(holder) or time.monotonic() > deadline:
+            if alive(holder) or time.monotonic() > deadline:
                 who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
                 raise Locked(
                     f"{folder}: in use by {who}; one job a results folder: wait for it, stop it, or set "
                     "another `results`"
                 )
             time.sleep(pause)
+        if shared:
+            yield handle
+            return
         if holder and on_takeover is not None:
             on_takeover(holder)
         record = {"pid": os.getpid(), "host": socket.gethostname(), "since": round(time.time(), 3)}

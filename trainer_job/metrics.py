@@ -121,7 +121,7 @@ def evaluate(
     label_names: Sequence[str],
     domain_labels: Sequence[Sequence[int]],
     temperature: float = 1.0,
-    domain_logits: npt.ArrayLike | None = None,
+    domain_said: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """All metrics of one split, pooled and by domain, as plain numbers for results.json.
 
@@ -134,12 +134,12 @@ def evaluate(
         domain_labels: for each domain the classes that it has; its macro-F1 and recall run over these.
         temperature: divides the logits in `brier`, `ece` and `nll`; `ece_raw` is that of the logits as they
             are.
-        domain_logits: (n, N), for `domain_accuracy`.
+        domain_said: (n,) the domain that each row was taken for, for `domain_accuracy`.
 
     Returns:
         `n`, `accuracy`, `accuracy_se` (standard error), `macro_f1`, `macro_recall`, `brier`, `ece`,
         `ece_raw`, `nll`, `neutral_share` (predicted), `confusion` (gold × predicted); pooled also
-        `domain_accuracy` (None without domain logits), `worst_domain` {name, macro_f1} and `per_domain`
+        `domain_accuracy` (None without `domain_said`), `worst_domain` {name, macro_f1} and `per_domain`
         {name: the same}. Domains without rows are left out.
 
     Raises:
@@ -159,7 +159,7 @@ def evaluate(
         if (ids == place).any()
     }
     pooled["domain_accuracy"] = (
-        None if domain_logits is None else _domain_accuracy(np.asarray(domain_logits), ids)
+        None if domain_said is None else _domain_accuracy(np.asarray(domain_said), ids)
     )
     worst = min(per_domain, key=lambda name: per_domain[name]["macro_f1"], default=None)
     pooled["worst_domain"] = (
@@ -193,6 +193,6 @@ def _measure(
     }
 
 
-def _domain_accuracy(domain_logits: Floats, ids: Ints) -> float | None:
+def _domain_accuracy(said: Ints, ids: Ints) -> float | None:
     known = ids >= 0
-    return float((domain_logits[known].argmax(axis=1) == ids[known]).mean()) if known.any() else None
+    return float((said[known] == ids[known]).mean()) if known.any() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,30 +46,34 @@ class Plan:
         return sum(not done for _, done in self.units)
 
 
-def make_plan(config: RunConfig, devices: Devices) -> Plan:
-    """Work out the plan of a configuration on these devices."""
+def make_plan(config: RunConfig, devices: Devices, *, units: Sequence[Unit] | None = None) -> Plan:
+    """Work out the plan of a configuration, or of a shard's units of it, on these devices."""
     layout = Layout.of(config)
-    units = [(unit, is_complete(layout.unit(unit))) for unit in planned_units(config)]
+    chosen = planned_units(config) if units is None else units
+    known = [(unit, is_complete(layout.unit(unit))) for unit in chosen]
     width, blocks, vocabulary = backbone_size(config.model.backbone)
     parameters = 12 * blocks * width * width + vocabulary * width
     training = config.training
     rows = config.data.train_samples
     steps = training.max_steps
+    if config.data.samples_per_domain is not None:
+        rows = config.data.samples_per_domain * len(config.data.trained_domains)
     if steps is None and rows is not None:
         steps = max(1, math.ceil(training.epochs * max(1, rows // training.batch_size)))
     seconds = None
     if steps is not None:
         tokens = steps * training.batch_size * min(MEAN_TOKENS, config.model.max_length)
-        speed = GPU_FLOPS if devices.kind == "cuda" else CORE_FLOPS * available_cores() / devices.processes
-        per_unit = 6 * 12 * blocks * width * width * tokens / (speed * devices.processes)
-        seconds = sum(per_unit * GROWTH[unit.base] for unit, done in units if not done)
+        at_once = devices.ranks * devices.lanes
+        speed = GPU_FLOPS if devices.kind == "cuda" else CORE_FLOPS * available_cores() / at_once
+        per_unit = 6 * 12 * blocks * width * width * tokens / (speed * at_once)
+        seconds = sum(per_unit * GROWTH[unit.base] for unit, done in known if not done)
     checkpoints = 12 * parameters * (training.save_total_limit + 1)  # weights and two moments, fp32
     return Plan(
-        units=units,
+        units=known,
         devices=devices,
         steps=steps,
         seconds=seconds,
-        disk_bytes=checkpoints + 4 * parameters * (len(units) + len(config.variants)),
+        disk_bytes=checkpoints + 4 * parameters * (len(known) + len(config.variants)),
     )
 
 
@@ -104,12 +109,16 @@ def print_plan(config: RunConfig, plan: Plan, stream: TextIO) -> None:
     """Write the plan for people."""
     data, training = config.data, config.training
     rows = "all" if data.train_samples is None else f"{data.train_samples:,}"
+    if data.samples_per_domain is not None:
+        rows = f"{data.samples_per_domain:,} times {len(data.trained_domains)}"
+    held = f"; {data.hold_out} held out" if data.hold_out else ""
     steps = "unknown until the data are read" if plan.steps is None else f"{plan.steps:,} a unit"
     lines = [
         ("results", str(config.results)),
         ("backbone", f"{config.model.backbone}, up to {config.model.max_length} tokens"),
-        ("domains", f"{', '.join(data.domains)}; {rows} training rows"),
+        ("domains", f"{', '.join(data.trained_domains)}; {rows} training rows{held}"),
         ("devices", plan.devices.describe()),
+        ("strategy", plan.devices.reason),
         ("batch", f"{training.batch_size} rows over all processes, {training.epochs:g} epochs"),
         ("steps", steps),
         ("units", f"{len(plan.units)}, of which {plan.to_do} to do"),

@@ -124,7 +124,8 @@ def prepare(config: RunConfig, layout: Layout, *, signature: str, rank: int) -> 
             seconds=round(time.perf_counter() - began, 1),
             leaks=corpus.leaks.get("dropped"),
         )
-    return Prepared(corpus, tokenizer, tables, Collator(tokenizer.pad_token_id))
+    collator = Collator(tokenizer.pad_token_id, limit=config.model.max_length)
+    return Prepared(corpus, tokenizer, tables, collator)
 
 
 def _record(
@@ -155,6 +156,7 @@ def _record(
                 name: {**corpus.sources[name], "counts": corpus.counts[name]} for name in corpus.domains
             },
             "leaks": corpus.leaks,
+            "held_out": corpus.held_out,
         },
     )
 

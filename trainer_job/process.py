@@ -60,20 +60,24 @@ def run_worker(
     command: Sequence[str],
     *,
     environment: Mapping[str, str],
-    lock: int,
+    lock: int | None,
     stop: StopRequest,
     grace_seconds: float,
-    on_tick: Callable[[], None],
+    on_tick: Callable[[], bool | None],
     tick_seconds: float = 0.5,
 ) -> int:
     """Start the command and wait for its end; returns its code (negative: the signal's number).
 
     The process gets its own session, so that the terminal's Ctrl-C reaches it once, through us. It inherits
     the descriptor `lock`, so the results folder stays locked while it lives. `on_tick` is called while
-    waiting.
+    waiting; when it says True, the worker is ended at once.
     """
     process = subprocess.Popen(
-        command, env=dict(environment), start_new_session=True, pass_fds=(lock,), stdin=subprocess.DEVNULL
+        command,
+        env=dict(environment),
+        start_new_session=True,
+        pass_fds=() if lock is None else (lock,),
+        stdin=subprocess.DEVNULL,
     )
     deadline: float | None = None
     try:
@@ -87,7 +91,8 @@ def run_worker(
                 deadline = time.monotonic() + grace_seconds
             if deadline is not None and (stop.impatient or time.monotonic() > deadline):
                 _end_group(process)
-            on_tick()
+            if on_tick():
+                _end_group(process)
     finally:
         if process.poll() is None:  # an error in on_tick must not leave a worker behind
             _end_group(process)

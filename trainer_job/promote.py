@@ -10,6 +10,7 @@ from typing import Any
 from trainer_job.config import ARMS, RunConfig
 from trainer_job.errors import ConfigError
 from trainer_job.files import read_json, write_json
+from trainer_job.folder import refuse_newer
 from trainer_job.provenance import now
 from trainer_job.results import write
 from trainer_job.selection import best_seed, verdict
@@ -35,6 +36,7 @@ def promote(config: RunConfig, text: str, *, reason: str) -> dict[str, Any]:
     """
     layout = Layout.of(config)
     record = read_json(layout.record)
+    refuse_newer(layout)
     if record is None:
         raise ConfigError(f"{layout.record}: no record of a sweep there; run `stratified-train run` first")
     if not reason.strip():

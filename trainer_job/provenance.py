@@ -22,6 +22,7 @@ from trainer_job.files import read_json, write_json
 from trainer_job.launch import Devices, available_cores
 from trainer_job.units import Layout
 
+SCHEMA_VERSION = 1  # of results.json and unit.json; keys are only ever added within one
 PACKAGES = (
     "torch",
     "transformers",

@@ -16,14 +16,21 @@ import numpy as np
 
 from trainer_job.config import RunConfig
 from trainer_job.errors import JobError
-from trainer_job.evaluation import read_predictions
 from trainer_job.files import plain, read_json, write_json
 from trainer_job.launch import Devices
-from trainer_job.provenance import environment, run_entry
+from trainer_job.predictions import read_predictions
+from trainer_job.provenance import SCHEMA_VERSION, environment, run_entry
 from trainer_job.selection import BASELINE, Predictions, best_seed, compare, select, standard_error, verdict
-from trainer_job.units import Layout, config_hash, control_of, finished_records, planned_units, read_status
+from trainer_job.units import (
+    Layout,
+    config_hash,
+    control_of,
+    finished_records,
+    is_complete,
+    planned_units,
+    read_status,
+)
 
-SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "schemas" / "results.schema.json"
 _UNIT_KEYS = [
     "variant",
@@ -42,6 +49,8 @@ _UNIT_KEYS = [
     "calibration",
     "reliability",
     "strata",
+    "held_out",
+    "prior_correction",
     "throughput",
     "parameters",
     "flops_per_token",
@@ -49,6 +58,10 @@ _UNIT_KEYS = [
     "processes",
     "device",
     "precision",
+    "micro_batch_size",
+    "accumulation_steps",
+    "out_of_memory",
+    "energy_joules",
     "backbone",
     "weights_sha256",
     "identity",
@@ -109,6 +122,7 @@ def build(
             "tokens": data.get("tokens", {}),
             "domains": data.get("domains", {}),
             "leaks": data.get("leaks", {}),
+            "held_out": data.get("held_out"),
         },
         "units": unit_entries(config, layout, records),
         "variants": variants,
@@ -198,6 +212,7 @@ def summarise(
             for metric in ("macro_recall", "brier", "ece", "domain_accuracy"):
                 entry[split][metric] = spread([record[split][metric] for record in items])
         entry["per_domain"] = per_domain(items)
+        entry["held_out"] = held_out(items)
         size = items[0]["parameters"]
         entry |= {
             "parameters": size,
@@ -206,6 +221,8 @@ def summarise(
             "tokens_per_second": spread([record["throughput"]["tokens_per_second"] for record in items])[
                 "mean"
             ],
+            "train_seconds": spread([record["seconds"]["train"] for record in items])["mean"],
+            "energy_joules": spread([record.get("energy_joules") for record in items])["mean"],
             "path": name if control_of(name) is None else f"{best_seed(items)['path']}/bundle",
         }
         entries[name] = entry
@@ -219,12 +236,40 @@ def per_domain(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "n": first["n"],
             **{
                 metric: spread([record["test"]["per_domain"][domain][metric] for record in items])
-                for metric in ("accuracy", "macro_f1", "macro_recall", "ece", "neutral_share")
+                for metric in ("accuracy", "macro_f1", "macro_recall", "ece", "ece_raw", "neutral_share")
             },
             "accuracy_se": first["accuracy_se"],
         }
         for domain, first in items[0]["test"]["per_domain"].items()
     }
+
+
+def held_out(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Figures on the domain that was only tested: mean and deviation over seeds; None without one."""
+    first = items[0].get("held_out")
+    if first is None:
+        return None
+    metrics = ("accuracy", "macro_f1", "ece", "neutral_share")
+    return {
+        "domain": first["domain"],
+        "n": first["n"],
+        **{metric: spread([record["held_out"][metric] for record in items]) for metric in metrics},
+        "accuracy_se": first["accuracy_se"],
+        "auroc": {
+            score: spread([record["held_out"]["auroc"][score] for record in items])
+            for score in first["auroc"]
+        },
+    }
+
+
+def settled_status(config: RunConfig, layout: Layout, *, earlier: str | None) -> str:
+    """What a sweep that nobody runs is: complete, partial when units failed, else what it was."""
+    units = [layout.unit(unit) for unit in planned_units(config)]
+    if all(is_complete(folder) for folder in units):
+        return "complete"
+    if any(read_status(folder)["state"] == "failed" for folder in units):
+        return "partial"
+    return earlier if earlier in ("running", "preempted") else "partial"
 
 
 def _promoted(layout: Layout, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

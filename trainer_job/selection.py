@@ -24,6 +24,9 @@ RULE = (
 )
 
 
+METHOD = "percentile bootstrap, paired over rows and, with several, over seeds"
+
+
 @dataclass(frozen=True)
 class Predictions:
     """One split: gold labels (n,), and for each variant predicted classes (seeds, n) of the same rows."""
@@ -71,14 +74,14 @@ def _difference(split: str, predictions: Predictions, a: str, b: str, *, samples
     """Of `a` over `b`; the corrected p is left to the family."""
     one, other = predictions.by_variant[a], predictions.by_variant[b]
     result = paired_bootstrap(one, other, predictions.labels, "macro_f1", samples=samples)
-    # McNemar needs one prediction a row: the first seed of both.
-    discordant = mcnemar(one[0], other[0], predictions.labels)
+    discordant = mcnemar(one, other, predictions.labels)
     share = (discordant["only_a"] + discordant["only_b"]) / len(predictions.labels)
     return {
         "a": a,
         "b": b,
         "split": split,
         "metric": "macro_f1",
+        "method": METHOD,
         "n": len(predictions.labels),
         "seeds": len(one),
         "delta": result["delta"],

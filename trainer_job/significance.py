@@ -73,9 +73,12 @@ def paired_bootstrap(
 def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
     """McNemar's test on the rows of which only one model is right.
 
+    Seeds are pooled: `only_a` and `only_b` are means over pairs of seeds, rounded, so that a row counts once
+    however many seeds there are; adding them up would take each seed for a new set of rows.
+
     Args:
-        a: predicted classes (n,).
-        b: predicted classes (n,) of the same rows.
+        a: predicted classes (n,) or (S, n).
+        b: predicted classes (n,) or (S', n) of the same rows; seeds are paired in order, as far as both go.
         labels: gold classes (n,).
 
     Returns:
@@ -85,8 +88,10 @@ def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike, labels: npt.ArrayLike) -> dict[s
     from scipy.stats import binom
 
     gold = np.asarray(labels)
-    right_a, right_b = np.asarray(a) == gold, np.asarray(b) == gold
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    right_a, right_b = np.atleast_2d(a) == gold, np.atleast_2d(b) == gold  # (S, n)
+    pairs = min(len(right_a), len(right_b))
+    right_a, right_b = right_a[:pairs], right_b[:pairs]
+    only_a, only_b = round((right_a & ~right_b).sum() / pairs), round((right_b & ~right_a).sum() / pairs)
     few, total = min(only_a, only_b), only_a + only_b
     exact = min(1.0, 2.0 * float(binom.cdf(few, total, 0.5)))
     mid = min(1.0, 2.0 * float(binom.cdf(few, total, 0.5)) - float(binom.pmf(few, total, 0.5)))

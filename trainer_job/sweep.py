@@ -8,27 +8,30 @@ breaks there.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from trainer_job import lock
 from trainer_job.config import RunConfig
-from trainer_job.data.sources import locate
-from trainer_job.errors import JobError, PartialFailure, Preempted, ResultsMismatch, TrainingFailed
-from trainer_job.failures import Failure, Ledger, clear_failures, read_failure
-from trainer_job.files import read_json, write_json
-from trainer_job.launch import Devices, worker_command, worker_environment
-from trainer_job.process import StopRequest, describe_exit, run_worker
+from trainer_job.errors import JobError, PartialFailure, Preempted, TrainingFailed
+from trainer_job.failures import OUT_OF_MEMORY, Failure, Ledger
+from trainer_job.files import read_json
+from trainer_job.folder import check_folder, source_signature
+from trainer_job.lanes import Command, Lane, deal, run_lanes
+from trainer_job.launch import Devices, worker_command
+from trainer_job.leases import Leases
+from trainer_job.nodes import announce_end
+from trainer_job.process import StopRequest
+from trainer_job.shards import Shard
+from trainer_job.shortages import read_shortages, shrink
 from trainer_job.units import (
     Layout,
     Unit,
     config_hash,
-    differing_keys,
     finished_records,
     identity,
     is_complete,
@@ -41,18 +44,11 @@ from trainer_job.units import (
 Recorder = Callable[[str], dict[str, Any]]
 
 
-def source_signature(config: RunConfig) -> str:
-    """SHA-256 over where the data lie, their sizes and times: cheap, and equal only if nothing was touched.
-
-    Raises DataError when a domain's source is not there.
-    """
-    located = [locate(name, domain, config.data.root) for name, domain in config.data.domains.items()]
-    return hashlib.sha256("\n".join(item.identity for item in located).encode()).hexdigest()
-
-
 @dataclass
 class Sweep:
-    """One run of the sweep. `record(status)` rebuilds results.json, after every finished unit."""
+    """One run of the sweep, or of a shard of it. `record(status)` rebuilds results.json, after every finished
+    unit.
+    """
 
     config: RunConfig
     layout: Layout
@@ -60,13 +56,17 @@ class Sweep:
     environ: Mapping[str, str]
     record: Recorder
     stop: StopRequest
-    command: Callable[[Devices, Path], list[str]] = worker_command
+    command: Command = worker_command
+    shard: Shard | None = None
     ledger: Ledger = field(default_factory=Ledger)
     failed: set[Unit] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.log = structlog.get_logger("supervisor")
-        self.units = planned_units(self.config)
+        self.planned = planned_units(self.config)
+        self.units = self.planned if self.shard is None else self.shard.of(self.planned)
+        self.notes = self.layout.state if self.shard is None else self.layout.state / self.shard.name
+        self.leases = Leases(self.layout.state / "leases")
         self.recorded = -1
         self.last: dict[str, Any] = {}
 
@@ -74,17 +74,41 @@ class Sweep:
         """Train what is missing; True when there was anything to do. Raises JobError with the job's exit
         code.
         """
-        with lock.hold(self.layout.results, on_takeover=self._report_takeover) as handle:
-            self._check_folder()
-            signature = source_signature(self.config)
-            if not self.pending() and self._data_untouched(signature):
-                self._keep_or_rebuild()
-                return False
-            record_identity(self.layout, self.config)
-            while not self._finished(signature):
-                self._attempt(handle, signature)
-            self._conclude()
-            return True
+        try:
+            with self._alone() as handle:
+                worked = self._run(handle)
+        except JobError as error:
+            self._tell_nodes(error.exit_code)
+            raise
+        self._tell_nodes(0)
+        return worked
+
+    def _tell_nodes(self, code: int) -> None:
+        if self.devices.nodes.count > 1:
+            announce_end(self.notes, code)
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Nobody else trains these units: the folder is ours, or shared with other shards under leases."""
+        takeover = self._report_takeover
+        with lock.hold(self.layout.results, shared=self.shard is not None, on_takeover=takeover) as handle:
+            if self.shard is None:
+                yield handle
+                return
+            with self.leases.hold([unit.name for unit in self.pending()]):
+                yield handle
+
+    def _run(self, handle: int) -> bool:
+        check_folder(self.layout, self.config)
+        signature = source_signature(self.config)
+        if not self.pending() and self._data_untouched(signature):
+            self._keep_or_rebuild()
+            return False
+        record_identity(self.layout, self.config)
+        while not self._finished(signature):
+            self._attempt(handle, signature)
+        self._conclude()
+        return True
 
     def _keep_or_rebuild(self) -> None:
         """Nothing to train: leave a complete record as it is; make it anew when it is missing or says
@@ -97,7 +121,13 @@ class Sweep:
             self._write("complete")
 
     def _write(self, status: str) -> None:
-        self.last = self.record(status)
+        """Rebuild the record. A shard's own end is the sweep's only when every unit is complete."""
+        if self.shard is None:
+            self.last = self.record(status)
+            return
+        with lock.exclusive(self.layout.state / "record.lock"):
+            whole = all(self._complete(unit) for unit in self.planned)
+            self.last = self.record("complete" if whole else "running" if status == "complete" else status)
 
     def _write_anyway(self, status: str) -> None:
         """Record a bad end as far as possible: the reason for it must not be lost over the record."""
@@ -122,71 +152,51 @@ class Sweep:
     def _finished(self, signature: str) -> bool:
         return not self.pending() and self._data_untouched(signature)
 
-    def _check_folder(self) -> None:
-        """Refuse a folder whose units were trained with other settings."""
-        recorded = read_json(self.layout.state / "sweep.json")
-        if recorded is None or recorded.get("config_hash") == config_hash(self.config):
-            return
-        if not any(self.layout.results.glob("*/seed-*/status.json")):
-            return  # nothing was trained under the other configuration
-        names = differing_keys(recorded.get("config", {}), self.config)
-        raise ResultsMismatch(
-            f"{self.layout.results}: holds units of another configuration (different: "
-            f"{', '.join(names[:6]) or 'version'}); "
-            "one folder holds one experiment: set another `results`, or move this one away"
-        )
-
     def _attempt(self, handle: int, signature: str) -> None:
         """One life of the worker(s): start, wait, and draw the consequences."""
-        state = self.layout.state
-        clear_failures(state)
         units = self.pending()
-        config_file = state / "worker.json"
-        write_json(
-            config_file,
-            {
-                "config": self.config.model_dump(mode="json"),
-                "units": [[unit.variant, unit.seed] for unit in units],
-                "signature": signature,
-                "processes": self.devices.processes,
-                "device": self.devices.kind,
-            },
-        )
+        order = {
+            "config": self.config.model_dump(mode="json"),
+            "signature": signature,
+            "processes": self.devices.ranks,
+            "device": self.devices.kind,
+            "shortages": read_shortages(self.layout.state),
+        }
         self.log.info("starting", units=[unit.name for unit in units], devices=self.devices.describe())
-        code = run_worker(
-            self.command(self.devices, config_file),
-            environment=worker_environment(self.devices, self.config, self.environ),
+        lanes = deal(units, self.notes, self.config, self.layout, self.devices)
+        ended = run_lanes(
+            lanes,
+            order,
+            command=self.command,
+            environ=self.environ,
             lock=handle,
             stop=self.stop,
-            grace_seconds=max(1.0, self.config.hardware.grace_seconds - 5),
             on_tick=self._tick,
         )
         self._tick()
-        self._consequences(code)
-        if units and self.pending() == units and code == 0:
+        self._consequences(lanes, ended)
+        if units and self.pending() == units and all(code == 0 for code, _ in ended):
             raise JobError(
                 "the worker ended well but finished nothing; run again, and report this if it comes back"
             )
 
     def _tick(self) -> None:
-        """Rebuild results.json whenever another unit has been finished."""
+        """Rebuild results.json whenever another unit has been finished; renew leases."""
+        if self.shard is not None:
+            self.leases.renew()
         count = sum(self._complete(unit) for unit in self.units)
         if count != self.recorded:
             self._write("running")
             self.recorded = count
 
-    def _consequences(self, code: int) -> None:
-        failure = read_failure(self.layout.state)
-        running = [unit for unit in self.units if read_status(self.layout.unit(unit))["state"] == "running"]
+    def _consequences(self, lanes: list[Lane], ended: list[tuple[int, Failure | None]]) -> None:
+        failures = [failure for _, failure in ended if failure is not None]
+        running = [unit for lane in lanes for unit in lane.running()]
         saved = [unit for unit in self.units if read_status(self.layout.unit(unit))["state"] == "preempted"]
-        if self.stop.requested or (saved and failure is None):
+        if self.stop.requested or (saved and not failures):
             self._preempt(running)
-        if failure is None and code == 0:
-            return
-        if failure is None:
-            culprit = running[0] if running else None
-            failure = Failure(culprit, "WorkerLost", f"the worker ended with {describe_exit(code)}", 1)
-        self._judge(failure)
+        for failure in sorted(failures, key=lambda item: item.unit is None):  # what ends the job comes last
+            self._judge(failure)
 
     def _preempt(self, running: list[Unit]) -> None:
         for unit in running:  # no checkpoint of this moment; the last complete one counts
@@ -205,6 +215,8 @@ class Sweep:
             self._write_anyway("partial")
             raise failure.as_error()
         folder = self.layout.unit(failure.unit)
+        if failure.kind == OUT_OF_MEMORY and self._shrunk(failure):
+            return
         if self.ledger.is_final(failure):
             self.failed.add(failure.unit)
             write_status(folder, "failed", error={"kind": failure.kind, "message": failure.message})
@@ -212,6 +224,22 @@ class Sweep:
         else:
             write_status(folder, "pending", error={"kind": failure.kind, "message": failure.message})
             self.log.warning("unit_retry", unit=failure.unit.name, kind=failure.kind, error=failure.message)
+
+    def _shrunk(self, failure: Failure) -> bool:
+        """Whether the unit can be tried again with smaller batches."""
+        event = shrink(self.layout.state, self.config, failure, ranks=self.devices.ranks)
+        if event is None or failure.unit is None:
+            return False
+        error = {"kind": failure.kind, "message": failure.message}
+        write_status(self.layout.unit(failure.unit), "pending", error=error)
+        self.log.warning(
+            "out_of_memory",
+            unit=failure.unit.name,
+            consequence="smaller batches from now on, at the same global batch",
+            global_batch_size=self.config.training.batch_size,
+            **event,
+        )
+        return True
 
     def _conclude(self) -> None:
         """Write the final record; raises when units failed for good."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,31 @@ from torch.utils.data import Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.training_args import ParallelMode
 
+from trainer_job.averaging import WeightAverage
 from trainer_job.batches import GlobalBatches
 from trainer_job.config import RunConfig
 from trainer_job.errors import JobError
 from trainer_job.launch import split_batch
 from trainer_job.meter import Meter
 from trainer_job.ranks import sum_over_ranks
+from trainer_job.rates import parameter_groups
 
 CARRIED = ("labels", "domain_id", "row_id")
 KEPT = ("logits", "domain_logits", "energy", "geometry", "mahalanobis", "nearest", "occupancy")
 
 
 def build_arguments(
-    config: RunConfig, *, folder: Path, seed: int, processes: int, device: str, total_steps: int
+    config: RunConfig,
+    *,
+    folder: Path,
+    seed: int,
+    processes: int,
+    device: str,
+    total_steps: int,
+    name: str | None = None,
 ) -> TrainingArguments:
     """The Trainer's arguments. Evaluation and saving are asked for by our schedule, hence their far-off
-    intervals.
+    intervals. `name` is what experiment trackers call the run.
     """
     training, hardware = config.training, config.hardware
     micro, accumulation = split_batch(config, processes)
@@ -62,11 +72,13 @@ def build_arguments(
         label_names=list(CARRIED),
         seed=seed,
         data_seed=seed,
-        report_to="none",
+        report_to=list(config.report_to) or "none",
+        run_name=name,
         disable_tqdm=True,
         use_cpu=device == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
+        tf32=True if precision == "tf32" else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         dataloader_num_workers=hardware.workers,
@@ -115,6 +127,7 @@ class UnitTrainer(Trainer):
         self.config = config
         self.watch = watch
         self.meter = Meter()
+        self.average: WeightAverage | None = None
         self.domain_given = False
         self.output_names: tuple[str, ...] = ()
         self.seen: tuple[int, dict[str, np.ndarray]] | None = None  # step and outputs of the last evaluation
@@ -142,37 +155,11 @@ class UnitTrainer(Trainer):
         """
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = kind(self._parameter_groups(model or self.model), **options)
+            chosen: Any = model or self.model
+            decayed = set(self.get_decay_parameter_names(chosen))
+            groups = parameter_groups(chosen, self.config.training, decayed=decayed)
+            self.optimizer = kind(groups, **options)
         return self.optimizer
-
-    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
-        training = self.config.training
-        multipliers = {
-            "backbone": 1.0,
-            "new": training.new_multiplier,
-            "geometry": training.geometry_multiplier,
-        }
-        parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        decayed = set(self.get_decay_parameter_names(model))
-        groups, seen = [], []
-        for group, names in model.parameter_multiplier_groups().items():
-            seen += names
-            for decay in (True, False):
-                chosen = [name for name in names if (name in decayed and group != "geometry") == decay]
-                if chosen:
-                    groups.append(
-                        {
-                            "params": [parameters[name] for name in chosen],
-                            "lr": training.learning_rate * multipliers[group],
-                            "weight_decay": training.weight_decay if decay else 0.0,
-                        }
-                    )
-        if sorted(seen) != sorted(parameters):
-            raise JobError(
-                "the model's parameter groups do not hold each trainable parameter exactly once: "
-                f"{sorted(set(seen) ^ set(parameters))[:5]}; correct parameter_multiplier_groups()"
-            )
-        return groups
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass, metered; raises the watch when the loss is not finite."""
@@ -184,15 +171,18 @@ class UnitTrainer(Trainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The Trainer's evaluation, timed."""
+        """The Trainer's evaluation, timed; of the averaged weights where they are kept."""
         began = time.perf_counter()
-        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        with self.average.in_place() if self.average is not None else nullcontext():
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         self.meter.seconds["evaluate"] += time.perf_counter() - began
         return metrics
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         began = time.perf_counter()
         super()._save_checkpoint(model, trial)
+        if self.average is not None and self.is_world_process_zero():
+            self.average.save(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
         self.meter.seconds["save"] += time.perf_counter() - began
 
     def prediction_step(

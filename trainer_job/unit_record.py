@@ -6,6 +6,8 @@ It does not know how the weights came about.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,16 @@ import torch
 from trainer_job.batches import by_length
 from trainer_job.bundling import refresh_variant, write_unit_bundle
 from trainer_job.checkpoints import drop_all
-from trainer_job.evaluation import scores, strata_of, write_predictions
+from trainer_job.data.build import HELD_OUT
+from trainer_job.energy import EnergyMeter
+from trainer_job.evaluation import figures_of
 from trainer_job.files import write_json
-from trainer_job.ranks import barrier, world_size
+from trainer_job.lock import exclusive
+from trainer_job.predictions import write_predictions
+from trainer_job.progress import write_hparams
+from trainer_job.provenance import SCHEMA_VERSION
+from trainer_job.ranks import barrier, sum_over_ranks, world_size
+from trainer_job.tracking import log_final
 from trainer_job.training import UnitTrainer
 from trainer_job.units import config_hash
 from trainer_job.weights import weights_digest
@@ -26,75 +35,118 @@ if TYPE_CHECKING:
     from trainer_job.unit_run import UnitRun
 
 
-def finish(
-    run: UnitRun,
-    trainer: UnitTrainer,
-    report: Any,
-    *,
-    seconds: dict[str, float],
-    resumed: Path | None,
-    began: float,
-) -> None:
-    """Predict on validation and test, then write predictions, bundle, record and, last, the status."""
-    tables = run.prepared.tables
+@dataclass(frozen=True)
+class Outcome:
+    """What training left besides the weights: the loading report, seconds by phase so far, when the unit
+    began, its energy meter, the checkpoint that it went on from, and what the prior correction added.
+    """
+
+    report: Any
+    seconds: dict[str, float]
+    began: float
+    energy: EnergyMeter
+    resumed: Path | None
+    corrected: dict[str, dict[str, float]] | None
+
+
+def finish(run: UnitRun, trainer: UnitTrainer, outcome: Outcome) -> None:
+    """Predict on every split, then write predictions, bundle, record and, last, the status."""
     started = time.perf_counter()
-    if trainer.seen is not None and trainer.seen[0] == trainer.state.best_global_step:
-        validation = trainer.seen[1]  # made with these very weights
-    else:
-        validation = trainer.predict_rows(by_length(tables["validation"]), domain_given=False)
-    test_rows = by_length(tables["test"])
-    test = trainer.predict_rows(test_rows, domain_given=False)
-    given = (
-        trainer.predict_rows(test_rows, domain_given=True) if run.config.training.test_given_domain else None
-    )
-    seconds |= trainer.meter.seconds | {"predict": time.perf_counter() - started}
-    throughput = trainer.throughput()
+    splits = predict_all(run, trainer)
+    seconds = {**outcome.seconds, **trainer.meter.seconds, "predict": time.perf_counter() - started}
+    throughput, joules = trainer.throughput(), total_joules(outcome.energy, trainer)
+    run.heart.beat("bundling", step=trainer.state.global_step)
     if run.rank == 0:
         started = time.perf_counter()
-        figures = scores(
-            validation, test, run.prepared.corpus, given, score=run.config.model.out_of_domain_score
+        corpus = run.prepared.corpus
+        figures = figures_of(
+            splits, corpus, held_out=corpus.held_out, score=run.config.model.out_of_domain_score
         )
-        splits = {"validation": validation, "test": test, "test_given_domain": given}
         write_predictions(
             run.folder / "predictions.parquet",
             splits,
-            labels=run.prepared.corpus.labels,
+            labels=corpus.labels,
             temperature=figures["calibration"]["temperature"],
         )
-        record = {
-            **_describe(run, trainer, report, throughput, resumed),
-            **figures,
-            "strata": strata_of(validation, run.prepared.corpus),
-        }
+        record = {**_describe(run, trainer, outcome, throughput, joules), **figures}
         write_unit_bundle(
             run.folder / "bundle",
             model=trainer.model,
             tokenizer=run.prepared.tokenizer,
-            corpus=run.prepared.corpus,
+            corpus=corpus,
             max_length=run.config.model.max_length,
             record=record,
         )
-        refresh_variant(run.layout, record, config_digest=record["config_hash"])
-        seconds |= {"bundle": time.perf_counter() - started, "total": time.perf_counter() - began}
+        with exclusive(run.layout.state / "refresh.lock"):  # other units may finish at this moment
+            refresh_variant(run.layout, record, config_digest=record["config_hash"])
+        seconds |= {"bundle": time.perf_counter() - started, "total": time.perf_counter() - outcome.began}
         write_json(run.folder / "unit.json", {**record, "seconds": seconds})
+        tell_trackers(run, record)
         run.status("complete")
         if not run.config.training.keep_checkpoints:
             drop_all(run.folder)
     barrier()
 
 
+def predict_all(run: UnitRun, trainer: UnitTrainer) -> dict[str, dict[str, np.ndarray]]:
+    """Outputs for each split that is read, rows in order of `row_id`."""
+    tables = {name: by_length(table) for name, table in run.prepared.tables.items() if name != "train"}
+    if trainer.seen is not None and trainer.seen[0] == trainer.state.best_global_step:
+        validation = trainer.seen[1]  # made with these very weights
+    else:
+        validation = trainer.predict_rows(tables["validation"], domain_given=False)
+    splits = {
+        "validation": validation,
+        "test": trainer.predict_rows(tables["test"], domain_given=False),
+    }
+    if run.config.training.test_given_domain:
+        splits["test_given_domain"] = trainer.predict_rows(tables["test"], domain_given=True)
+    if HELD_OUT in tables:
+        splits[HELD_OUT] = trainer.predict_rows(tables[HELD_OUT], domain_given=False)
+    return splits
+
+
+def total_joules(energy: EnergyMeter, trainer: UnitTrainer) -> float | None:
+    """Energy of the GPUs of all ranks in joules; None where any of them cannot tell."""
+    own = energy.joules()
+    parts = torch.tensor([own or 0.0, float(own is None)], dtype=torch.float64, device=trainer.args.device)
+    joules, unknown = sum_over_ranks(parts).tolist()
+    return None if unknown else float(joules)
+
+
+def tell_trackers(run: UnitRun, record: Mapping[str, Any]) -> None:
+    """The final figures, for TensorBoard's table of runs and the experiment trackers."""
+    figures = {
+        f"{split}/{name}": float(record[split][name])
+        for split in ("validation", "test")
+        for name in ("accuracy", "macro_f1", "ece")
+    }
+    figures |= {
+        f"test/per_domain/{domain}/macro_f1": float(entry["macro_f1"])
+        for domain, entry in record["test"]["per_domain"].items()
+    }
+    settings = {"variant": run.unit.variant, "seed": run.unit.seed, "max_length": run.config.model.max_length}
+    settings |= run.config.training.model_dump(mode="json")
+    write_hparams(run.layout.unit_logs(run.unit), settings=settings, figures=figures)
+    log_final(run.config.report_to, figures)
+
+
 def _describe(
-    run: UnitRun, trainer: UnitTrainer, report: Any, throughput: dict[str, Any], resumed: Path | None
+    run: UnitRun,
+    trainer: UnitTrainer,
+    outcome: Outcome,
+    throughput: dict[str, Any],
+    joules: float | None,
 ) -> dict[str, Any]:
     """Everything in the record that is not a figure of quality."""
     from stratified_models.cost import flops_per_token
 
-    state = trainer.state
+    state, report, resumed = trainer.state, outcome.report, outcome.resumed
     model: Any = trainer.model
     history = state.log_history
     lengths = run.prepared.tables["test"]["length"]
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "identity": run.identity,
         "config_hash": config_hash(run.config),
         "fingerprint": run.prepared.corpus.fingerprint,
@@ -122,7 +174,12 @@ def _describe(
         "peak_memory_bytes": _peak_memory(run.device),
         "processes": world_size(),
         "device": run.device,
-        "precision": "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",
+        "precision": precision_of(trainer),
+        "micro_batch_size": trainer.args.per_device_train_batch_size,
+        "accumulation_steps": trainer.args.gradient_accumulation_steps,
+        "out_of_memory": [dict(event) for event in run.shortages],
+        "energy_joules": joules,
+        "prior_correction": outcome.corrected,
         "curves": {
             "train": [
                 {name: entry.get(name) for name in ("step", "epoch", "loss", "grad_norm", "learning_rate")}
@@ -136,6 +193,12 @@ def _describe(
             ],
         },
     }
+
+
+def precision_of(trainer: UnitTrainer) -> str:
+    """The precision that the matrices were multiplied in."""
+    names = [name for name in ("bf16", "fp16", "tf32") if getattr(trainer.args, name)]
+    return names[0] if names else "fp32"
 
 
 def _peak_memory(device: str) -> int:

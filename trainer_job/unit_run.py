@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,43 @@ import numpy as np
 import structlog
 import torch
 import torch.distributed as dist
-from transformers import TrainerState, set_seed
+from transformers import TrainerCallback, TrainerState, set_seed
 from transformers.utils import logging as library_logging
 
+from trainer_job.averaging import WeightAverage
 from trainer_job.batches import GlobalBatches, by_length, planned_steps
-from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
+from trainer_job.callbacks import (
+    Averaging,
+    BalanceExperts,
+    Beating,
+    EarlyStop,
+    MarkComplete,
+    Schedule,
+    StopTogether,
+)
 from trainer_job.checkpoints import drop_all, find_resumable, is_last
 from trainer_job.config import RunConfig
+from trainer_job.energy import EnergyMeter
 from trainer_job.errors import Preempted
 from trainer_job.evaluation import metrics_of
+from trainer_job.heartbeat import Heartbeat
+from trainer_job.inspection.log import strata_log
 from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
+from trainer_job.progress import Progress
 from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, world_size
+from trainer_job.standing import Standing
 from trainer_job.training import UnitTrainer, build_arguments
-from trainer_job.unit_record import finish
+from trainer_job.unit_record import Outcome, finish
 from trainer_job.units import Layout, Unit, config_hash, identity, write_status
 from trainer_job.unknown import fit_unknown
-from trainer_job.weights import freeze_lower, strict_load
+from trainer_job.weights import correct_priors_, freeze_lower, strict_load
 
 
 @dataclass(frozen=True)
 class UnitRun:
-    """Everything that one unit needs."""
+    """Everything that one unit needs. `shortages` are the out-of-memory failures that made its batches
+    smaller; `callbacks` are added to the Trainer's.
+    """
 
     unit: Unit
     config: RunConfig
@@ -44,6 +60,9 @@ class UnitRun:
     device: str
     rank: int
     flag: StopFlag
+    heart: Heartbeat
+    shortages: tuple[Mapping[str, Any], ...] = ()
+    callbacks: tuple[TrainerCallback, ...] = field(default=())
 
     @property
     def folder(self) -> Path:
@@ -68,8 +87,9 @@ class UnitRun:
 def run_unit(run: UnitRun) -> None:
     """Train and finish one unit. Raises Preempted after saving when asked to stop."""
     log = structlog.get_logger("unit").bind(unit=run.unit.name)
-    began = time.perf_counter()
+    began, energy = time.perf_counter(), EnergyMeter(run.device)
     run.status("running")
+    run.heart.beat("preparing")
     bar: Any = library_logging.disable_progress_bar
     bar()  # of writing weights; training has its own
     set_seed(run.unit.seed)
@@ -81,8 +101,10 @@ def run_unit(run: UnitRun) -> None:
     resumed = _resumable(run, log)
     if resumed is None:
         calibrate_gate(run, model)
+    start_average(run, trainer, resumed)
     loaded = time.perf_counter() - began
     set_seed(run.unit.seed)
+    run.heart.beat("training", step=trainer.state.global_step)
     if resumed is not None and is_last(resumed):
         restore_finished(trainer, resumed)
     else:
@@ -93,8 +115,9 @@ def run_unit(run: UnitRun) -> None:
             f"{run.unit.name}: stopped at step {trainer.state.global_step}; its checkpoint is saved"
         )
     load_best(run, trainer)
+    corrected = correct_priors(run, trainer)
     fit_unknown(run, trainer)
-    finish(run, trainer, report, seconds={"load": loaded}, resumed=resumed, began=began)
+    finish(run, trainer, Outcome(report, {"load": loaded}, began, energy, resumed, corrected))
     log.info(
         "unit_complete",
         seconds=round(time.perf_counter() - began, 1),
@@ -116,20 +139,21 @@ def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
         processes=world_size(),
         device=run.device,
         total_steps=total,
+        name=run.unit.name,
     )
     if world_size() > 1:
         model.average_over_ranks = mean_over_ranks
     watch = torch.zeros((), device=arguments.device)
     stop = StopTogether(run.flag, watch, every=10 if run.device == "cuda" else 1)
+    standing = Standing(run.folder)
     callbacks = [
         Schedule(stops),
         BalanceExperts(model.balance_experts_),
         MarkComplete(run.folder, identity=run.identity, keep=config.training.save_total_limit, stop=stop),
-        Progress(
-            name=run.unit.name,
-            logs=run.layout.unit_logs(run.unit),
-            heartbeat=run.layout.state / "heartbeat",
-        ),
+        standing,
+        Progress(name=run.unit.name, logs=run.layout.unit_logs(run.unit)),
+        Beating(run.heart),
+        *run.callbacks,
     ]
     if config.training.early_stopping_patience is not None:
         callbacks.append(EarlyStop(config.training.early_stopping_patience))
@@ -144,6 +168,7 @@ def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
         watch=watch,
         callbacks=[*callbacks, stop],
     )
+    standing.meter = trainer.meter
     expected = len(tables["validation"])
     trainer.compute_metrics = lambda prediction: validation_metrics(
         run, trainer.watch_evaluation(prediction, expected=expected)
@@ -157,7 +182,7 @@ def validation_metrics(run: UnitRun, rows: Mapping[str, np.ndarray]) -> dict[str
     figures = {name: float(tree[name]) for name in ("accuracy", "macro_f1", "ece")}
     for name, entry in tree["per_domain"].items():
         figures[f"per_domain/{name}/macro_f1"] = float(entry["macro_f1"])
-    return figures
+    return figures | strata_log(rows)
 
 
 def _resumable(run: UnitRun, log: Any) -> Path | None:
@@ -195,6 +220,26 @@ def calibrate_gate(run: UnitRun, model: Any) -> None:
             dist.broadcast(tensor, src=0)
 
 
+def start_average(run: UnitRun, trainer: UnitTrainer, resumed: Path | None) -> None:
+    """Keep a moving average of the weights, if wished: from now, or from a checkpoint's."""
+    decay = run.config.training.weight_average
+    if decay is None:
+        return
+    trainer.average = WeightAverage(trainer.model, decay)
+    if resumed is not None:
+        trainer.average.load(resumed)
+    trainer.add_callback(Averaging(trainer.average))
+
+
+def correct_priors(run: UnitRun, trainer: UnitTrainer) -> dict[str, dict[str, float]] | None:
+    """Move the class biases to the labels' natural shares, if wished; returns what was added."""
+    if not run.config.training.prior_correction:
+        return None
+    corpus = run.prepared.corpus
+    trainer.seen = None  # the last evaluation knew no such correction
+    return correct_priors_(trainer.model, corpus.counts, domains=corpus.domains, labels=corpus.labels)
+
+
 def restore_finished(trainer: UnitTrainer, checkpoint: Path) -> None:
     """Training was over when the unit was interrupted: take its end instead of a step too many."""
     from safetensors.torch import load_file
@@ -205,10 +250,15 @@ def restore_finished(trainer: UnitTrainer, checkpoint: Path) -> None:
 
 
 def load_best(run: UnitRun, trainer: UnitTrainer) -> None:
-    """Put the weights of the best evaluation into the model, on every rank."""
+    """Put the weights of the best evaluation into the model, on every rank; averaged, where they are."""
     from safetensors.torch import load_file
 
-    best = trainer.state.best_global_step
-    if best and best != trainer.state.global_step:
-        path = run.folder / f"checkpoint-{best}" / "model.safetensors"
+    best = trainer.state.best_global_step or trainer.state.global_step
+    folder = run.folder / f"checkpoint-{best}"
+    if best != trainer.state.global_step:
+        path = folder / "model.safetensors"
         strict_load(trainer.model, load_file(path), origin=str(path))
+    if trainer.average is not None:
+        trainer.average.load(folder)
+        trainer.average.exchange()
+        trainer.average = None

@@ -21,7 +21,17 @@ State = Literal["pending", "running", "complete", "failed", "preempted"]
 # What may change between two runs on one folder without making the finished units another experiment.
 _FREE = {
     "training": {"log_every", "save_total_limit", "keep_checkpoints", "micro_batch_size", "eval_batch_size"},
-    "hardware": {"processes", "device", "workers", "grace_seconds"},
+    "hardware": {
+        "processes",
+        "strategy",
+        "device",
+        "workers",
+        "grace_seconds",
+        "stall_seconds",
+        "nodes",
+        "node_rank",
+        "rendezvous",
+    },
 }
 
 

@@ -1,8 +1,12 @@
-"""What is done to a model's weights as a whole: freezing, loading strictly, a digest. It knows no Trainer."""
+"""What is done to a model's weights as a whole: freezing, loading strictly, priors, a digest.
+
+It knows no Trainer.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +42,41 @@ def strict_load(model: Any, weights: Mapping[str, torch.Tensor], *, origin: str)
             "it was "
             "written by another version: remove the unit's folder and run again"
         )
+
+
+@torch.no_grad()
+def correct_priors_(
+    model: Any,
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]],
+    *,
+    domains: tuple[str, ...],
+    labels: tuple[str, ...],
+) -> dict[str, dict[str, float]]:
+    """Add log(natural share / training share) of each label to its domain's class bias, in place.
+
+    Training draws a domain's labels evenly where the configuration says so; the posterior under other priors
+    is the same logit plus the log of their ratio (Saerens et al. 2002, eq. 2.4). The natural shares are those
+    of validation; one row is added to every count.
+
+    Args:
+        model: with a class bias by domain, (N, C).
+        counts: domain → split → label → rows; a label that a domain lacks is not named and stays as it is.
+        domains: N names in order of their ids.
+        labels: C names in order of their ids.
+
+    Returns:
+        What was added, domain → label → nats.
+    """
+    added: dict[str, dict[str, float]] = {}
+    for place, domain in enumerate(domains):
+        natural, trained = counts[domain]["validation"], counts[domain]["train"]
+        share = (sum(trained.values()) + len(trained)) / (sum(natural.values()) + len(natural))
+        added[domain] = {
+            label: math.log((natural[label] + 1) / (trained[label] + 1) * share) for label in trained
+        }
+        for label, value in added[domain].items():
+            model.domain_head.class_bias[place, labels.index(label)] += value
+    return added
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,14 @@ from trainer_job.config import RunConfig
 from trainer_job.errors import JobError, Preempted
 from trainer_job.failures import write_failure
 from trainer_job.files import read_json
+from trainer_job.heartbeat import Heartbeat
+from trainer_job.shortages import fitted
 from trainer_job.units import Layout, Unit
 
+Extras = Callable[[Unit], tuple[Any, ...]]  # more of the Trainer's callbacks for a unit
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, *, extras: Extras = lambda unit: ()) -> int:
     """Run the worker; returns its exit code, which torchrun hides but a single process shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", type=Path, required=True)
@@ -36,26 +40,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     supervisor = os.environ.get("STRATIFIED_SUPERVISOR_PID")
     flag = StopFlag(int(supervisor) if supervisor else None)
     flag.listen()
-    return work(read_json(order_file) or {}, state=order_file.parent, rank=rank, flag=flag)
+    return work(read_json(order_file) or {}, state=order_file.parent, rank=rank, flag=flag, extras=extras)
 
 
-def work(order: dict[str, Any], *, state: Path, rank: int, flag: Any) -> int:
+def work(
+    order: dict[str, Any], *, state: Path, rank: int, flag: Any, extras: Extras = lambda unit: ()
+) -> int:
     """Prepare, then train each unit of the order; every failure is written to `state` before it ends the
     process.
     """
     current: list[Unit] = []
+    heart = Heartbeat(state, rank)
+    heart.start()
     try:
         config = RunConfig.model_validate(order["config"])
+        heart.probed = Layout.of(config).state / "heartbeat"
         connect(order)
-        train_all(config, order, rank=rank, flag=flag, current=current)
+        train_all(config, order, rank=rank, flag=flag, current=current, heart=heart, extras=extras)
     except Preempted as stopped:
         structlog.get_logger("worker").warning("preempted", reason=str(stopped))
         return stopped.exit_code
     except Exception as error:  # whatever it is, the supervisor must learn of it
-        write_failure(state, error, unit=current[-1] if current else None, rank=rank)
+        unit = current[-1] if current else None
+        write_failure(state, error, unit=unit, rank=rank, step=heart.step, phase=heart.phase)
         shown = {} if isinstance(error, JobError) else {"exc_info": error}
         structlog.get_logger("worker").error("failed", kind=type(error).__name__, error=str(error), **shown)
         return error.exit_code if isinstance(error, JobError) else 1
+    finally:
+        heart.stop()
     return 0
 
 
@@ -78,7 +90,16 @@ def connect(order: dict[str, Any]) -> None:
         PartialState(cpu=order["device"] == "cpu")
 
 
-def train_all(config: RunConfig, order: dict[str, Any], *, rank: int, flag: Any, current: list[Unit]) -> None:
+def train_all(
+    config: RunConfig,
+    order: dict[str, Any],
+    *,
+    rank: int,
+    flag: Any,
+    current: list[Unit],
+    heart: Heartbeat,
+    extras: Extras,
+) -> None:
     """One unit after the other; `current` ends with the one that is being trained."""
     from trainer_job.prepare import prepare
     from trainer_job.ranks import barrier
@@ -93,12 +114,15 @@ def train_all(config: RunConfig, order: dict[str, Any], *, rank: int, flag: Any,
         current.append(unit)
         run = UnitRun(
             unit=unit,
-            config=config,
+            config=fitted(config, unit, order.get("shortages", {})),
             layout=layout,
             prepared=prepared,
             device=order["device"],
             rank=rank,
             flag=flag,
+            heart=heart,
+            shortages=tuple(order.get("shortages", {}).get(unit.name, {}).get("events", ())),
+            callbacks=extras(unit),
         )
         run_unit(run)
         barrier()

@@ -43,7 +43,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], d
     try:
         one = sweep(tiny, tmp_path_factory.mktemp("one"))
         two = sweep(
-            tiny, tmp_path_factory.mktemp("two"), "hardware.processes=2", "training.micro_batch_size=8"
+            tiny,
+            tmp_path_factory.mktemp("two"),
+            "hardware.processes=2",
+            "hardware.strategy=ddp",
+            "training.micro_batch_size=8",
         )
     finally:
         os.environ.pop("OMP_NUM_THREADS")

@@ -1,11 +1,8 @@
-"""Around the steps: stopping together, the NaN guard, early stopping, markers, logs and the heartbeat."""
+"""Around the steps: stopping together, the NaN guard, early stopping, markers, averages, the heartbeat."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +10,18 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from trainer_job.callbacks import BalanceExperts, EarlyStop, MarkComplete, Progress, Schedule, StopTogether
+from trainer_job.callbacks import (
+    Averaging,
+    BalanceExperts,
+    Beating,
+    EarlyStop,
+    MarkComplete,
+    Schedule,
+    StopTogether,
+)
 from trainer_job.checkpoints import MARKER, is_last
 from trainer_job.errors import TrainingFailed
+from trainer_job.heartbeat import Heartbeat
 from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, sum_over_ranks, world_size
 
 ARGS = cast(TrainingArguments, None)  # no callback of ours looks at them
@@ -118,48 +124,24 @@ def test_one_rank_needs_no_sums() -> None:
     assert torch.equal(mean_over_ranks(value), value)
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_the_heart_beats_in_steps_and_in_evaluation(tmp_path: Path) -> None:
+    heart = Heartbeat(tmp_path, 0, probed=tmp_path / "heartbeat")
+    beating = Beating(heart)
+    beating.on_step_end(ARGS, at(3), TrainerControl())
+    assert (heart.phase, heart.step) == ("training", 3)
+    beating.on_prediction_step(ARGS, at(3), TrainerControl())
+    assert heart.phase == "evaluation"
+    assert (tmp_path / "heartbeat").exists()
 
 
-def test_progress_writes_lines_events_and_a_heartbeat(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    beat = tmp_path / "heartbeat"
-    progress = Progress(name="none:0", logs=tmp_path / "logs", heartbeat=beat)
-    state, control = at(3), TrainerControl()
-    progress.on_train_begin(ARGS, state, control)
-    progress.on_step_end(ARGS, state, control)
-    progress.on_prediction_step(ARGS, state, control)
-    progress.on_log(ARGS, state, control, logs={"loss": 1.5, "note": "text"})
-    progress.on_log(ARGS, state, control, logs={})
-    progress.on_train_end(ARGS, state, control)
-    assert beat.exists()
-    lines = (tmp_path / "logs" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 1
-    assert json.loads(lines[0])["loss"] == 1.5
-    said = capsys.readouterr()
-    assert "progress" in said.out + said.err
+def test_weights_are_averaged_after_each_step() -> None:
+    class Counting:
+        updates = 0
 
+        def update(self) -> None:
+            self.updates += 1
 
-def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    progress = Progress(name="moe:1", logs=tmp_path, heartbeat=tmp_path / "beat")
-    state, control = at(1), TrainerControl()
-    progress.on_train_begin(ARGS, state, control)
-    progress.on_step_end(ARGS, state, control)
-    progress.on_log(ARGS, state, control, logs={"loss": 0.5})
-    progress.on_train_end(ARGS, state, control)
-    assert "moe:1" in terminal.getvalue()
-    assert "loss 0.500" in terminal.getvalue()
-
-
-def test_other_ranks_are_silent(tmp_path: Path) -> None:
-    progress = Progress(name="none:0", logs=tmp_path / "logs", heartbeat=tmp_path / "beat")
-    state = at(1, is_world_process_zero=False)
-    progress.on_train_begin(ARGS, state, TrainerControl())
-    progress.on_log(ARGS, state, TrainerControl(), logs={"loss": 1.0})
-    progress.on_train_end(ARGS, state, TrainerControl())
-    assert not (tmp_path / "logs").exists()
+    counting = Counting()
+    averaging = Averaging(cast(Any, counting))
+    averaging.on_step_end(ARGS, at(1), TrainerControl())
+    assert counting.updates == 1

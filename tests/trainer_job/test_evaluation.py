@@ -1,23 +1,23 @@
-"""From predictions to figures: calibration, reliability, strata, and a Parquet file that gives them again."""
+"""From predictions to figures: calibration, reliability, strata, and a domain never seen."""
 
 from __future__ import annotations
 
 import types
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from trainer_job.evaluation import (
+    auroc,
     calibrate,
+    figures_of,
     metrics_of,
-    read_predictions,
     reliability,
     scores,
     softmax,
     strata_of,
-    write_predictions,
 )
 
 LABELS = ("negative", "neutral", "positive")
@@ -87,16 +87,23 @@ def test_strata_are_described_or_absent() -> None:
     assert strata["information_with_domain_nats"] >= 0
 
 
-def test_predictions_come_back_in_order_of_row(tmp_path: Path) -> None:
-    found = rows(50, strata=True)
-    shuffled = {name: values[::-1] for name, values in found.items()}
-    path = tmp_path / "predictions.parquet"
-    write_predictions(
-        path, {"validation": rows(20), "test": shuffled, "given": None}, labels=LABELS, temperature=2.0
-    )
-    back = read_predictions(path, "test")
-    assert back["row_id"].tolist() == list(range(50))
-    assert (back["label"] == found["labels"]).all()
-    assert (back["prediction"] == found["logits"].argmax(axis=1)).all()
-    assert len(read_predictions(path, "validation")["label"]) == 20
-    assert list(tmp_path.iterdir()) == [path]
+def test_a_held_out_domain_is_measured_and_told_apart() -> None:
+    inside, outside = rows(400), rows(300, seed=3)
+    outside["energy"] = outside["energy"] + 1.0
+    outside["domain_id"] = np.full(300, -1)
+    held = {"domain": "games", "label_ids": [0, 2]}
+    splits = {"validation": rows(600, seed=5), "test": inside, "held_out": outside}
+    figures = figures_of(splits, CORPUS, held_out=held, score="energy")
+    found = figures["held_out"]
+    strange, known = outside["energy"], inside["energy"]
+    gold = np.r_[np.ones(300), np.zeros(400)]
+    assert found["auroc"]["energy"] == pytest.approx(roc_auc_score(gold, np.r_[strange, known]))
+    assert found["domain"] == "games"
+    assert found["n"] == 300
+    assert found["accuracy"] == pytest.approx((outside["logits"].argmax(1) == outside["labels"]).mean())
+    assert found["flagged"]["held_out"] > found["flagged"]["known"]
+
+
+def test_ties_count_half_in_the_area() -> None:
+    assert auroc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+    assert auroc(np.array([2.0]), np.array([1.0, 0.0])) == 1.0

@@ -20,6 +20,7 @@ from trainer_job.launch import (
     worker_command,
     worker_environment,
 )
+from trainer_job.nodes import Nodes
 
 
 def fake_smi(folder: Path, text: str, code: int = 0) -> dict[str, str]:
@@ -45,17 +46,78 @@ def test_a_given_choice_of_gpus_is_kept(tmp_path: Path) -> None:
 
 def test_auto_takes_every_gpu_that_shares_the_batch_evenly(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config(tmp_path, "hardware.device=auto")
-    assert choose_devices(config, ()) == Devices("cpu", 1)
-    assert choose_devices(config, ("0", "1")) == Devices("cuda", 2, ("0", "1"))
-    assert choose_devices(config, ("0", "1", "2")).processes == 2  # 16 rows do not divide by 3
+    alone = choose_devices(config, ())
+    assert (alone.kind, alone.processes, alone.lanes) == ("cpu", 1, 1)
+    both = choose_devices(config, ("0", "1"), units=1)
+    assert (both.kind, both.processes, both.gpus) == ("cuda", 2, ("0", "1"))
+    assert choose_devices(config, ("0", "1", "2"), units=1).processes == 2  # 16 rows do not divide by 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "units", "processes", "lanes", "reason"),
+    [
+        ([], 4, 1, 2, "variant-per-gpu: 4 unit(s), 2 process(es)"),
+        ([], 2, 1, 2, "variant-per-gpu"),
+        ([], 1, 2, 1, "ddp: 1 unit(s), 2 process(es)"),
+        (["hardware.strategy=ddp"], 4, 2, 1, "ddp: as configured"),
+        (["hardware.strategy=variant-per-gpu"], 1, 1, 2, "variant-per-gpu: as configured"),
+        (["hardware.fsdp=true"], 4, 2, 1, "ddp: hardware.fsdp"),
+    ],
+)
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_strategy_follows_the_units_and_says_why(
+    tiny: Tiny,
+    tmp_path: Path,
+    device: str,
+    settings: list[str],
+    units: int,
+    processes: int,
+    lanes: int,
+    reason: str,
+) -> None:
+    config = tiny.config(tmp_path, f"hardware.device={device}", "hardware.processes=2", *settings)
+    found = choose_devices(config, ("0", "1"), units=units)
+    assert (found.processes, found.lanes) == (processes, lanes)
+    assert found.reason.startswith(reason)
+
+
+def test_each_lane_sees_a_gpu_of_its_own(tiny: Tiny, tmp_path: Path) -> None:
+    devices = Devices("cuda", 1, ("4", "7"), lanes=2)
+    seen = [
+        worker_environment(devices, tiny.config(tmp_path), {}, lane=lane)["CUDA_VISIBLE_DEVICES"]
+        for lane in (0, 1)
+    ]
+    assert seen == ["4", "7"]
+    assert "2 units at a time" in devices.describe()
+
+
+def test_nodes_meet_where_they_are_told(tmp_path: Path) -> None:
+    order = tmp_path / "worker.json"
+    order.write_text('{"attempt": "abc"}')
+    nodes = Nodes(2, 1, "first:29400")
+    command = worker_command(Devices("cuda", 4, tuple("0123"), nodes=nodes), order)
+    text = " ".join(command)
+    assert (
+        "--nproc-per-node 4 --nnodes 2 --rdzv-backend c10d --rdzv-endpoint first:29400 --rdzv-id abc" in text
+    )
+    assert "is_host=0" in text
+    assert "on each of 2 nodes" in Devices("cuda", 4, nodes=nodes).describe()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["hardware.device=cuda"], "no GPU is visible"),
-        (["hardware.processes=3"], "16 does not divide by 3 processes; set a multiple of 3"),
-        (["hardware.processes=2", "training.micro_batch_size=3"], "does not divide the 8 rows"),
+        (["hardware.precision=tf32"], "a CPU trains in fp32 or bf16"),
+        (["hardware.precision=fp16"], "a CPU trains in fp32 or bf16"),
+        (
+            ["hardware.processes=3", "hardware.strategy=ddp"],
+            "16 does not divide by 3 processes; set a multiple of 3",
+        ),
+        (
+            ["hardware.processes=2", "hardware.strategy=ddp", "training.micro_batch_size=3"],
+            "does not divide the 8 rows",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(tiny: Tiny, tmp_path: Path, settings: list[str], message: str) -> None:
@@ -81,7 +143,7 @@ def test_several_processes_always_go_through_torchrun() -> None:
     one = worker_command(Devices("cpu", 1), Path("w.json"))
     assert one == [sys.executable, "-m", "trainer_job.worker", "--config-file", "w.json"]
     two = worker_command(Devices("cpu", 2), Path("w.json"))
-    assert two[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert two[1:6] == ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
 
 
 def test_workers_see_their_gpus_only_and_know_their_supervisor(tiny: Tiny, tmp_path: Path) -> None:

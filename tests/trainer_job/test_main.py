@@ -148,8 +148,8 @@ def test_a_place_that_cannot_be_written_is_code_1(tiny: Tiny, tmp_path: Path, ca
 def test_a_complete_sweep_has_nothing_to_do(copied: tuple[Path, Path], capsys: Captured) -> None:
     config, folder = copied
     state = json.loads((folder / ".state" / "data.json").read_text())
+    from trainer_job.folder import source_signature
     from trainer_job.loading import load_config
-    from trainer_job.sweep import source_signature
 
     state["signature"] = source_signature(load_config(str(config)))
     (folder / ".state" / "data.json").write_text(json.dumps(state))

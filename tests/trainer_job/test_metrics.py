@@ -74,7 +74,7 @@ def test_the_worst_domain_and_domain_accuracy() -> None:
     ids[:10] = -1
     guesses = np.eye(2)[np.where(ids < 0, 0, ids)]
     guesses[10:20] = guesses[10:20, ::-1]
-    found = measured(logits, gold, ids, domain_logits=guesses)
+    found = measured(logits, gold, ids, domain_said=guesses.argmax(1))
     assert found["domain_accuracy"] == pytest.approx(380 / 390)
     worst = min(found["per_domain"].items(), key=lambda item: item[1]["macro_f1"])
     assert found["worst_domain"] == {"name": worst[0], "macro_f1": worst[1]["macro_f1"]}
@@ -83,7 +83,7 @@ def test_the_worst_domain_and_domain_accuracy() -> None:
 
 def test_unknown_domains_count_only_in_the_pool() -> None:
     logits, gold, ids = sample()
-    found = measured(logits, gold, np.full_like(ids, -1), domain_logits=np.zeros((400, 2)))
+    found = measured(logits, gold, np.full_like(ids, -1), domain_said=np.zeros(400, dtype=int))
     assert found["per_domain"] == {}
     assert found["worst_domain"] is None
     assert found["domain_accuracy"] is None

@@ -34,7 +34,12 @@ def lock() -> Iterator[int]:
 
 
 def run(
-    code: str, lock: int, stop: StopRequest, *, grace: float = 30, on_tick: Callable[[], None] = lambda: None
+    code: str,
+    lock: int,
+    stop: StopRequest,
+    *,
+    grace: float = 30,
+    on_tick: Callable[[], bool | None] = lambda: None,
 ) -> int:
     return run_worker(
         [sys.executable, "-c", code],

@@ -14,9 +14,9 @@ from tests.trainer_job.conftest import Swept
 from tests.trainer_job.tiny import Tiny
 from trainer_job import results
 from trainer_job.errors import JobError
-from trainer_job.evaluation import read_predictions
 from trainer_job.launch import Devices
 from trainer_job.metrics import confusion_matrix, macro_f1
+from trainer_job.predictions import read_predictions
 from trainer_job.units import Layout, Unit, write_status
 
 DEVICES = Devices("cpu", 1)

@@ -24,10 +24,11 @@ from trainer_job.errors import (
     WeightsError,
 )
 from trainer_job.files import read_json
+from trainer_job.folder import source_signature
 from trainer_job.launch import Devices
 from trainer_job.lock import hold
 from trainer_job.process import StopRequest
-from trainer_job.sweep import Sweep, source_signature
+from trainer_job.sweep import Sweep
 from trainer_job.units import Layout, Unit, read_status
 
 # Stands in for trainer_job.worker: reads the same order, follows a script, writes the same files.

@@ -25,6 +25,7 @@ from trainer_job.data.splits import cut
 from trainer_job.data.store import Batch, write_table
 from trainer_job.errors import DataError
 
+HELD_OUT = "held_out"  # the split of the domain that is only tested
 TYPES = {"text": "string", "label": "int64", "domain_id": "int64", "row_id": "int64"}
 
 
@@ -36,6 +37,7 @@ class Built:
     counts: dict[str, dict[str, dict[str, int]]]
     sources: dict[str, dict[str, Any]]
     leaks: dict[str, Any]
+    held_out: dict[str, Any] | None
 
 
 def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | None) -> Built:
@@ -53,14 +55,19 @@ def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | 
     kept, leaks = guard(whole, [FINDERS[level] for level in config.leak_levels], keep=config.keep_leaks)
     leaks |= {"conflicting_labels": torn["texts"], "conflict_examples": torn["examples"]}
     sampled = _sample(kept, config, sources)
+    held = None if config.hold_out is None else {config.hold_out: sampled.pop(config.hold_out)}
     counts = {name: _counts(parts, config.domains[name], config.labels) for name, parts in sampled.items()}
     for name, parts in sampled.items():
         _check(name, parts, counts[name], config.domains[name], sources[name], leaks)
     splits = {split: _write(sampled, split, config, folder) for split in SPLITS}
+    described = None
+    if held is not None:
+        described = _describe_held_out(held, config, sources)
+        splits[HELD_OUT] = _write(held, "test", config, folder, named=HELD_OUT)
     if folder is not None:
         for path in folder.glob("raw-*.arrow"):
             path.unlink()
-    return Built(splits, counts, sources, leaks)
+    return Built(splits, counts, {name: sources[name] for name in sampled}, leaks, described)
 
 
 FINDERS: dict[str, Finder] = {"exact": find_exact, "span": find_spans, "near": find_near}
@@ -131,20 +138,51 @@ def _sample(
         record |= {"requested": {}, "got": {}}
     for split, total in totals.items():
         sizes = {name: len(parts[split]) for name, parts in splits.items()}
-        weights = domain_weights(sizes, shares=config.domain_shares, temperature=config.share_temperature)
-        quotas = sizes if total is None else allocate(total, weights)
-        for name, parts in splits.items():
-            even = split == "train" and config.label_shares == "even" and total is not None
+        if split != "test":  # a held-out domain gives test rows alone, and as many as it would give otherwise
+            sizes = {name: sizes[name] for name in config.trained_domains}
+        quotas, drawn = _quotas(config, split, total, sizes)
+        for name in sizes:
+            parts = splits[name]
+            even = split == "train" and config.label_shares == "even" and drawn
             chosen = _draw_domain(
                 parts[split], quotas[name], even=even, seed=config.seed, name=f"{name}/{split}"
             )
             sampled[name][split] = parts[split].take(chosen)
-            sources[name]["requested"][split] = None if total is None else quotas[name]
+            sources[name]["requested"][split] = quotas[name] if drawn else None
             sources[name]["got"][split] = len(chosen)
             if len(chosen) < quotas[name]:
                 shortage = f"{split}: asked for {quotas[name]} rows, has {len(chosen)}"
                 sources[name]["warnings"].append(shortage)
     return sampled
+
+
+def _quotas(
+    config: DataConfig, split: str, total: int | None, sizes: dict[str, int]
+) -> tuple[dict[str, int], bool]:
+    """Rows asked of each domain, and whether that is a choice at all or every row."""
+    if split == "train" and config.samples_per_domain is not None:
+        return dict.fromkeys(sizes, config.samples_per_domain), True
+    if total is None:
+        return sizes, False
+    weights = domain_weights(sizes, shares=config.domain_shares, temperature=config.share_temperature)
+    return allocate(total, weights), True
+
+
+def _describe_held_out(
+    held: Splits, config: DataConfig, sources: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Name, source, label ids and rows by label of the domain that is only tested. Raises DataError."""
+    ((name, parts),) = held.items()
+    tally = np.bincount(parts["test"].label, minlength=len(config.labels))
+    labels = config.domains[name].labels
+    if not tally.sum():
+        raise DataError(f"domain {name!r}: test has no rows left; it is held out, so give it test rows")
+    return {
+        "domain": name,
+        "source": sources[name]["source"],
+        "label_ids": [place for place, label in enumerate(config.labels) if label in labels],
+        "counts": {label: int(tally[place]) for place, label in enumerate(config.labels) if label in labels},
+    }
 
 
 def _draw_domain(part: Prepared, quota: int, *, even: bool, seed: int, name: str) -> np.ndarray[Any, Any]:
@@ -189,14 +227,18 @@ def _check(
             record["warnings"].append(f"{split}: no row is {' or '.join(absent)}")
 
 
-def _write(sampled: Splits, split: str, config: DataConfig, folder: Path | None) -> Any:
-    """All domains' rows of one split in one seeded random order."""
+def _write(
+    sampled: Splits, split: str, config: DataConfig, folder: Path | None, *, named: str | None = None
+) -> Any:
+    """All domains' rows of one split in one seeded random order; with `named`, as rows of no known domain."""
     import datasets
 
-    parts = [sampled[name][split] for name in config.domains]
+    parts = [sampled[name][split] for name in config.domains if name in sampled]
     tables = [part.texts.select(part.rows) for part in parts]
     label = np.concatenate([part.label for part in parts]).astype(np.int64)
     domain = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    if named is not None:
+        domain = np.full_like(domain, -1)
     order = generator(config.seed, "order", split).permutation(len(label))
     texts = datasets.concatenate_datasets(tables).select(order)
 
@@ -208,4 +250,5 @@ def _write(sampled: Splits, split: str, config: DataConfig, folder: Path | None)
             yield {"text": batch["text"], "label": label[rows], "domain_id": domain[rows], "row_id": row_id}
             start += len(rows)
 
-    return write_table(batches(), types=TYPES, path=None if folder is None else folder / f"{split}.arrow")
+    path = None if folder is None else folder / f"{named or split}.arrow"
+    return write_table(batches(), types=TYPES, path=path)

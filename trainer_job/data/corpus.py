@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer_job.config import SPLITS, DataConfig
-from trainer_job.data.build import TYPES, Built, build
+from trainer_job.data.build import HELD_OUT, TYPES, Built, build
 from trainer_job.data.sources import Located, locate
 from trainer_job.data.store import build_folder, open_table
 
-RULES = 1  # raise it whenever cleaning, keys, sampling or the guard change, so that old caches are not read
+RULES = 2  # raise it whenever cleaning, keys, sampling or the guard change, so that old caches are not read
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Corpus:
     sources: dict[str, dict[str, Any]]  # domain → source, revision, licence, requested, got, warnings, …
     leaks: dict[str, Any]  # what the guard found and dropped, and conflicting labels
     fingerprint: str  # sha256 over the label and domain names and the ordered rows of all splits
+    held_out: dict[str, Any] | None = None  # the domain of the split `held_out`, which is only tested
 
 
 def load_corpus(config: DataConfig, *, cache: Path | None = None) -> Corpus:
@@ -67,7 +68,7 @@ def load_corpus(config: DataConfig, *, cache: Path | None = None) -> Corpus:
 
 
 def _assemble(config: DataConfig, built: Built) -> Corpus:
-    domains = tuple(config.domains)
+    domains = config.trained_domains
     ids = {label: place for place, label in enumerate(config.labels)}
     return Corpus(
         splits=built.splits,
@@ -80,13 +81,14 @@ def _assemble(config: DataConfig, built: Built) -> Corpus:
         sources=built.sources,
         leaks=built.leaks,
         fingerprint=fingerprint(built.splits, labels=config.labels, domains=domains),
+        held_out=built.held_out,
     )
 
 
 def fingerprint(splits: Mapping[str, Any], *, labels: tuple[str, ...], domains: tuple[str, ...]) -> str:
     """SHA-256 over the names and all rows in order: equal exactly when a training run reads the same."""
     digest = hashlib.sha256(json.dumps([labels, domains]).encode())
-    for split in SPLITS:
+    for split in (*SPLITS, *([HELD_OUT] if HELD_OUT in splits else [])):
         digest.update(f"\x1e{split}\x1e".encode())
         for batch in splits[split].iter(batch_size=4096):
             for text, label, domain in zip(batch["text"], batch["label"], batch["domain_id"], strict=True):
@@ -107,8 +109,9 @@ def _reopen(folder: Path) -> Corpus | None:
     """The corpus of a finished folder; None where there is none or it does not read."""
     try:
         record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        splits = {split: open_table(folder / f"{split}.arrow") for split in SPLITS}
-    except (OSError, ValueError):  # pyarrow.ArrowInvalid is a ValueError
+        names = SPLITS if record["held_out"] is None else (*SPLITS, HELD_OUT)
+        splits = {split: open_table(folder / f"{split}.arrow") for split in names}
+    except (OSError, ValueError, KeyError):  # pyarrow.ArrowInvalid is a ValueError
         return None
     if any(list(table.column_names) != list(TYPES) for table in splits.values()):
         return None

@@ -107,6 +107,9 @@ def _leaks(corpus: Corpus) -> Block:
 
 
 def _notes(corpus: Corpus) -> Iterator[str]:
+    if corpus.held_out is not None:
+        rows = sum(corpus.held_out["counts"].values())
+        yield f"{corpus.held_out['domain']} is held out: {rows:,} test rows, none to learn or choose from."
     yield f"{corpus.leaks['conflicting_labels']:,} texts carry more than one label."
     for name, record in corpus.sources.items():
         for warning in record["warnings"]:

@@ -183,8 +183,11 @@ def _columns(domain: DomainConfig) -> list[str]:
     return list(dict.fromkeys(names if domain.group is None else [*names, domain.group]))
 
 
-def _passes(row: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    return all(as_text(row[column]) == value for column, value in where.items())
+def _passes(row: Mapping[str, Any], where: Mapping[str, str | tuple[str, ...]]) -> bool:
+    return all(
+        as_text(row[column]) in ((wanted,) if isinstance(wanted, str) else wanted)
+        for column, wanted in where.items()
+    )
 
 
 def _group(row: Mapping[str, Any], domain: DomainConfig) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer_job.config import SPLITS
 from trainer_job.data.corpus import Corpus
 from trainer_job.data.store import Batch, build_folder, open_table, write_table
 
@@ -40,21 +39,23 @@ def tokenize(corpus: Corpus, tokenizer: Any, *, max_length: int, cache: Path | N
         DataError: the cache cannot be written.
     """
     if cache is None:
-        return {split: _table(corpus, split, tokenizer, max_length, None) for split in SPLITS}
+        return {split: _table(corpus, split, tokenizer, max_length, None) for split in corpus.splits}
     key = hashlib.sha256(
         f"{corpus.fingerprint} {tokenizer_hash(tokenizer)} {max_length}".encode()
     ).hexdigest()[:24]
     folder = cache / "tokens" / key
-    if (tables := _reopen(folder)) is not None:
+    if (tables := _reopen(folder, corpus)) is not None:
         return tables
 
     def fill(aside: Path) -> None:
-        for split in SPLITS:
+        for split in corpus.splits:
             _table(corpus, split, tokenizer, max_length, aside / f"{split}.arrow")
         (aside / "complete").touch()
 
     build_folder(folder, fill, replace=folder.is_dir())
-    return _reopen(folder) or {split: _table(corpus, split, tokenizer, max_length, None) for split in SPLITS}
+    return _reopen(folder, corpus) or {
+        split: _table(corpus, split, tokenizer, max_length, None) for split in corpus.splits
+    }
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -87,10 +88,10 @@ def _table(corpus: Corpus, split: str, tokenizer: Any, max_length: int, path: Pa
     return write_table(batches(), types=TYPES, path=path)
 
 
-def _reopen(folder: Path) -> dict[str, Any] | None:
+def _reopen(folder: Path, corpus: Corpus) -> dict[str, Any] | None:
     if not (folder / "complete").is_file():
         return None
     try:
-        return {split: open_table(folder / f"{split}.arrow") for split in SPLITS}
+        return {split: open_table(folder / f"{split}.arrow") for split in corpus.splits}
     except (OSError, ValueError):  # pyarrow.ArrowInvalid is a ValueError
         return None

@@ -1,0 +1,217 @@
+"""Do strata help a sentiment classifier, everything else being equal?
+
+Three steps, each a number of sweeps that resume where they were stopped: `baseline` looks, on validation and
+with `none` alone, for the settings that all arms then share; `curve` trains every arm with every seed on 400,
+2,500 and 4,000 rows; `unseen` leaves one domain out at a time. `write` collects what is complete into tables
+and plots.
+
+    python -m benchmarks.study all   --data DIR --out DIR
+    python -m benchmarks.study all   --data DIR --out DIR --reduced   # what two CPU cores can do in an hour
+    python -m benchmarks.study write --out DIR --docs docs
+
+It runs `stratified-train`, and reads results.json; it knows no training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study_report import write_study
+
+CONFIG = Path(__file__).with_name("study.yaml")
+VARIANTS = ("none", "attention", "routing", "layers", "moe")
+CONTROLS = (
+    "none:matched",
+    *(
+        f"{name}:{how}"
+        for name in VARIANTS[1:]
+        for how in ("shuffled", "random_gate", "lexical", "domain_only")
+    ),
+)
+# What may make the baseline stronger, each tried alone; then those that helped, together.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "longer warm-up": ("training.warmup=0.2",),
+    "layer-wise decay 0.9": ("training.layer_decay=0.9",),
+    "label smoothing 0.05": ("training.label_smoothing=0.05",),
+    "averaged weights": ("training.weight_average=0.99",),
+    "natural label shares": ("data.label_shares=natural",),
+    "prior correction": ("training.prior_correction=true",),
+    "absent labels masked": ("data.mask_absent_labels=true",),
+    "lower rate": ("training.learning_rate=5.0e-5",),
+    "higher rate": ("training.learning_rate=2.0e-4",),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run."""
+
+    name: str
+    rows: tuple[int, ...]
+    seeds: int
+    arms: tuple[str, ...]
+    tuning_rows: int
+    tuning_seeds: int
+    unseen_rows: int
+    unseen_arms: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+
+
+FULL = Scale(
+    name="full",
+    rows=(400, 2500, 4000),
+    seeds=5,
+    arms=(*VARIANTS, *CONTROLS),
+    tuning_rows=2500,
+    tuning_seeds=3,
+    unseen_rows=4000,
+    unseen_arms=VARIANTS,
+)
+REDUCED = Scale(
+    name="reduced",
+    rows=(400,),
+    seeds=5,
+    arms=(*VARIANTS, "none:matched", "routing:shuffled"),
+    tuning_rows=400,
+    tuning_seeds=2,
+    unseen_rows=400,
+    unseen_arms=("none", "routing"),
+    settings=(
+        "model.max_length=64",
+        "training.epochs=4",
+        "training.evaluations=2",
+        "training.frozen_blocks=2",
+        "data.validation_samples=500",
+        "data.test_samples=1500",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where it reads and writes; `settings` are shared by all its sweeps."""
+
+    data: Path
+    out: Path
+    scale: Scale
+    settings: tuple[str, ...] = ()
+
+    def sweep(self, name: str, arms: Sequence[str], seeds: int, *settings: str) -> dict[str, Any]:
+        """Run one sweep, or finish it; returns its record. Exits with the job's code where it fails."""
+        folder = self.out / name
+        every = [
+            f"data.root={self.data}",
+            f"results={folder / 'results'}",
+            f"logs={folder / 'logs'}",
+            f"cache={self.out / 'cache'}",
+            f"variants={json.dumps(list(arms))}",
+            f"seeds={list(range(seeds))}",
+            *self.scale.settings,
+            *self.settings,
+            *settings,
+        ]
+        command = [sys.executable, "-m", "trainer_job", "run", "--config", str(CONFIG)]
+        command += [part for item in every for part in ("--set", item)]
+        code = subprocess.run(command, check=False).returncode
+        if code not in (0, 70):  # some units may have failed for good: the others count
+            raise SystemExit(code)
+        record: dict[str, Any] = json.loads((folder / "results" / "results.json").read_text(encoding="utf-8"))
+        return record
+
+    def baseline(self) -> tuple[str, ...]:
+        """The settings that make `none` strongest on validation; tried once, then kept."""
+        kept = self.out / "baseline.json"
+        if kept.is_file():
+            return tuple(json.loads(kept.read_text(encoding="utf-8"))["settings"])
+        tried = dict(self._try_options())
+        plain = tried["plain"]
+        helpful = [name for name, score in tried.items() if name != "plain" and score > plain]
+        helpful.sort(key=lambda name: -tried[name])
+        helpful = _compatible(helpful)
+        together = tuple(setting for name in helpful for setting in OPTIONS[name])
+        if len(helpful) > 1:
+            tried["together"] = self._score("together", together)
+        best = max(tried, key=lambda name: tried[name])
+        chosen = together if best == "together" else OPTIONS.get(best, ())
+        record = {"tried": tried, "helped": helpful, "chosen": best, "settings": chosen}
+        kept.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        return chosen
+
+    def _try_options(self) -> Iterator[tuple[str, float]]:
+        yield "plain", self._score("plain", ())
+        for name, settings in OPTIONS.items():
+            yield name, self._score(name, settings)
+
+    def _score(self, name: str, settings: Sequence[str]) -> float:
+        """Mean validation macro-F1 of `none`."""
+        scale = self.scale
+        place = f"baseline/{name.replace(' ', '-')}"
+        rows = f"data.train_samples={scale.tuning_rows}"
+        record = self.sweep(place, ["none"], scale.tuning_seeds, rows, *settings)
+        return float(record["variants"]["none"]["validation"]["macro_f1"]["mean"])
+
+    def curve(self) -> None:
+        """Every arm at every number of rows."""
+        for rows in self.scale.rows:
+            self.sweep(f"rows-{rows}", self.scale.arms, self.scale.seeds, f"data.train_samples={rows}")
+
+    def unseen(self) -> None:
+        """Each domain left out once."""
+        rows = f"data.train_samples={self.scale.unseen_rows}"
+        for domain in ("imdb", "rotten_tomatoes", "sst2", "tweet_eval", "amazon"):
+            place, held = f"without-{domain}", f"data.hold_out={domain}"
+            self.sweep(place, self.scale.unseen_arms, min(self.scale.seeds, 3), rows, held)
+
+
+def _compatible(names: Sequence[str]) -> list[str]:
+    """Of options that set the same key, the best; natural shares leave a prior correction nothing to do."""
+    chosen: list[str] = []
+    keys: set[str] = set()
+    for name in names:
+        mine = {setting.partition("=")[0] for setting in OPTIONS[name]}
+        mine |= {"priors"} if name in ("natural label shares", "prior correction") else set()
+        if not mine & keys:
+            chosen.append(name)
+            keys |= mine
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the steps that were asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=["baseline", "curve", "unseen", "write", "all"])
+    parser.add_argument("--data", type=Path, help="folder of {domain}/{split}.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="where sweeps and their cache go")
+    parser.add_argument("--docs", type=Path, help="folder for study-tables.md and images/; default: --out")
+    parser.add_argument(
+        "--reduced", action="store_true", help="fewer rows, arms, steps: an hour on two CPU cores"
+    )
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    if options.step != "write" and options.data is None:
+        parser.error("--data: say where the five domains are, as {domain}/{split}.jsonl")
+    scale = REDUCED if options.reduced else FULL
+    study = Study(options.data or Path(), options.out, scale, tuple(options.settings))
+    study.out.mkdir(parents=True, exist_ok=True)
+    if options.step in ("baseline", "curve", "unseen", "all"):
+        study = replace(study, settings=(*study.baseline(), *study.settings))
+    if options.step in ("curve", "all"):
+        study.curve()
+    if options.step in ("unseen", "all"):
+        study.unseen()
+    if options.step in ("write", "all"):
+        for path in write_study(study.out, options.docs or study.out):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Tables and plots of a study, from the records of its sweeps that are complete or partial.
+
+It knows results.json and nothing of how the sweeps were run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainer_job.plots import colour
+from trainer_job.tables import figure, markdown
+
+Record = dict[str, Any]
+# Gains over the baseline that the public experiment claimed, in points of accuracy relative to it (percent).
+CLAIMED = {
+    400: {"attention": 27, "routing": 39, "moe": 36},
+    2500: {"attention": 3.8, "routing": 1.0, "layers": 1.4, "moe": 1.7},
+}
+
+
+def write_study(out: Path, docs: Path) -> list[Path]:
+    """Write study-tables.md and the plots below `docs`; returns their paths."""
+    curve = {int(path.name.partition("-")[2]): record for path, record in records(out, "rows-*")}
+    unseen = {path.name.partition("-")[2]: record for path, record in records(out, "without-*")}
+    parts = ["<!-- Written by `python -m benchmarks.study write`; do not edit. -->"]
+    kept = out / "baseline.json"
+    if kept.is_file():
+        parts.append(baseline_table(json.loads(kept.read_text(encoding="utf-8"))))
+    parts += [rows_table(rows, record) for rows, record in sorted(curve.items())]
+    if curve:
+        parts.append(claims_table(curve))
+    if unseen:
+        parts.append(unseen_table(unseen))
+    docs.mkdir(parents=True, exist_ok=True)
+    written = [docs / "study-tables.md"]
+    written[0].write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    if curve:
+        written.append(draw_curve(curve, docs / "images" / "study-curve.png"))
+    return written
+
+
+def records(out: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
+    """Folder and record of each sweep with a finished unit."""
+    for path in sorted(out.glob(f"{pattern}/results/results.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["variants"]:
+            yield path.parents[1], record
+
+
+def baseline_table(tried: dict[str, Any]) -> str:
+    """What was tried to make `none` strong, by validation macro-F1."""
+    plain = tried["tried"]["plain"]
+    rows = [
+        [f"{name} *" if name == tried["chosen"] else name, figure(score), f"{score - plain:+.3f}"]
+        for name, score in tried["tried"].items()
+    ]
+    return "### Baseline, on validation\n\n" + markdown(["setting", "macro-F1", "to plain"], rows)
+
+
+def rows_table(rows: int, record: Record) -> str:
+    """Arms at one number of training rows: test figures, and the difference to `none`."""
+    domains = list(next(iter(record["variants"].values()))["per_domain"])
+    against = {
+        entry["a"]: entry
+        for entry in record["comparisons"]
+        if entry["split"] == "test" and entry["b"] == "none"
+    }
+    body = []
+    for name, entry in record["variants"].items():
+        test, other = entry["test"], against.get(name)
+        spread = test["macro_f1"]["sd"]
+        body.append(
+            [
+                name,
+                str(len(entry["seeds"])),
+                f"{figure(test['accuracy']['mean'])} ± {figure(test['accuracy']['sd'])}",
+                f"{figure(test['macro_f1']['mean'])} ± {figure(spread)}",
+                "–"
+                if other is None
+                else f"{other['delta']:+.3f} [{other['ci95'][0]:+.3f}, {other['ci95'][1]:+.3f}]",
+                "–" if other is None else figure(other["p_corrected"]),
+                *(figure(entry["per_domain"][domain]["macro_f1"]["mean"]) for domain in domains),
+                figure(test["ece"]["mean"]),
+            ]
+        )
+    header = ["arm", "seeds", "accuracy", "macro-F1", "Δ to none [95 %]", "p (Holm)", *domains, "ECE"]
+    rival = (record["baselines"]["tfidf_logreg"] or {}).get("test")
+    note = f"\n\nTF-IDF with logistic regression on the same rows: {rival['macro_f1']:.3f}." if rival else ""
+    n = next(iter(record["variants"].values()))["test"]["n"]
+    title = f"### {rows:,} training rows, {n:,} test rows"
+    return f"{title}\n\n{markdown(header, body)}{note}\n\n> {record['verdict']}"
+
+
+def claims_table(curve: dict[int, Record]) -> str:
+    """Gains in accuracy relative to `none`, in percent, beside those that were published."""
+    body = []
+    for rows, record in sorted(curve.items()):
+        base = record["variants"].get("none")
+        if base is None:
+            continue
+        plain = base["test"]["accuracy"]["mean"]
+        for name, entry in record["variants"].items():
+            if ":" in name or name == "none":
+                continue
+            gain = 100 * (entry["test"]["accuracy"]["mean"] - plain) / plain
+            claimed = CLAIMED.get(rows, {}).get(name)
+            body.append(
+                [name, f"{rows:,}", f"{gain:+.1f} %", "–" if claimed is None else f"{claimed:+.1f} %"]
+            )
+    return "### Gains in accuracy, ours and the published ones\n\n" + markdown(
+        ["variant", "rows", "here", "published"], body
+    )
+
+
+def unseen_table(unseen: dict[str, Record]) -> str:
+    """Each domain left out once: accuracy there, and whether the model notices."""
+    body = []
+    for domain, record in unseen.items():
+        for name, entry in record["variants"].items():
+            held = entry["held_out"]
+            if held is None:
+                continue
+            body.append(
+                [
+                    domain,
+                    name,
+                    str(len(entry["seeds"])),
+                    f"{figure(held['accuracy']['mean'])} ± {figure(held['accuracy_se'])}",
+                    figure(held["macro_f1"]["mean"]),
+                    *(figure(held["auroc"].get(score, {}).get("mean")) for score in ("energy", "geometry")),
+                ]
+            )
+    header = ["left out", "arm", "seeds", "accuracy ± s.e.", "macro-F1", "AUROC energy", "AUROC geometry"]
+    return "### Domains never seen\n\n" + markdown(header, body)
+
+
+def draw_curve(curve: dict[int, Record], path: Path) -> Path:
+    """Test macro-F1 by training rows, with the standard error over rows and seeds."""
+    from matplotlib.figure import Figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Figure(figsize=(8, 4.4), dpi=110, layout="constrained")
+    axes = picture.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    names = list(dict.fromkeys(name for record in curve.values() for name in record["variants"]))
+    for number, name in enumerate(names):
+        points = [
+            (rows, record["variants"][name]["test"]["macro_f1"])
+            for rows, record in sorted(curve.items())
+            if name in record["variants"]
+        ]
+        axes.errorbar(
+            [rows * (1 + 0.012 * number) for rows, _ in points],
+            [entry["mean"] for _, entry in points],
+            yerr=[entry["sd"] if entry["sd"] is not None else entry["se"] for _, entry in points],
+            color=colour(name),
+            linestyle="--" if ":" in name else "-",
+            marker="o",
+            capsize=3,
+            label=name,
+        )
+    axes.set_xlabel("training rows")
+    axes.set_ylabel("test macro-F1, ± s.d. over seeds")
+    axes.legend(fontsize=8, ncols=2)
+    picture.savefig(path)
+    return path
