@@ -18,7 +18,7 @@ from stratified_models.bundle import MANIFEST, read_bundle
 from stratified_models.errors import BundleError
 
 RESULTS = "results.json"
-WEIGHTS = ((".safetensors",), (".onnx", ".bin"))  # all shards of the first, one file of the second
+WEIGHTS = (".safetensors", ".onnx")
 
 
 def open_store(root: Path, *, model: str = "") -> Store:
@@ -80,12 +80,8 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _weights(stamp: Iterable[tuple[str, int, int]]) -> int:
-    """Bytes of the largest form in which the bundle holds its weights: an engine reads one of them."""
-    largest = 0
-    for family in WEIGHTS:
-        sizes = [size for name, size, _ in stamp if PurePath(name).suffix in family]
-        largest = max(largest, sum(sizes) if family is WEIGHTS[0] else max(sizes, default=0))
-    return largest
+    """Bytes of the largest of the files that hold all weights: an engine reads one of them."""
+    return max((size for name, size, _ in stamp if PurePath(name).suffix in WEIGHTS), default=0)
 
 
 def _selected(root: Path) -> str:

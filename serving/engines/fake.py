@@ -116,12 +116,13 @@ class FakeSource:
     """Models without files: `names` with one engine each (in `engines`), the first of them the default.
 
     Names in `broken` cannot be loaded. `publish` puts a newer model in the place of one, `selected` is what
-    a sweep would have selected.
+    a sweep would have selected, and `weights` how many bytes each model takes.
     """
 
     def __init__(self, *names: str, broken: Sequence[str] = (), **engine: Any) -> None:
         self.default = (names or ("none",))[0]
         self.broken, self.selected, self._engine = set(broken), "", engine
+        self.weights = 0
         self.cards: dict[str, ModelCard] = {}
         self.engines: dict[str, FakeEngine] = {}
         self.replaced: list[FakeEngine] = []
@@ -141,7 +142,7 @@ class FakeSource:
         versions = {name: card.version for name, card in self.cards.items()}
         here = Path("fake")
         variants = {
-            name: Found(name, here / name, version.version, version.sha256)
+            name: Found(name, here / name, version.version, version.sha256, weights=self.weights)
             for name, version in versions.items()
         }
         return Store(here, variants, self.default, self.selected)

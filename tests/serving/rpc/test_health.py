@@ -8,8 +8,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from protos.stratified.v1 import sentiment_pb2
+from serving.engines.fake import FakeSource
 from serving.rpc.health import LIVENESS, READINESS
 from tests.serving.conftest import Running, Start
+from tests.serving.rpc.test_servicers import failure_of_error
+from tests.serving.test_lane import until
 
 Status = health_pb2.HealthCheckResponse
 
@@ -66,3 +70,32 @@ async def test_watch_tells_each_change_and_lets_go_at_the_end(start: Start) -> N
     running.app.health.set_ready(True)
     assert await check(running, running.ports.probe, READINESS) == Status.NOT_SERVING
     assert await check(running, running.ports.probe, LIVENESS) == Status.NOT_SERVING
+
+
+async def test_an_engine_that_hangs_for_good_turns_liveness_off(start: Start) -> None:
+    running = await start(FakeSource("none"), hang_seconds=0.05)
+    running.engine.gate.clear()
+    call = running.sentiment.Classify(sentiment_pb2.ClassifyRequest(text="a"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert failure_of_error(caught.value).reason == "ENGINE_HUNG"
+    assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+    async with asyncio.timeout(10):
+        while await check(running, running.ports.probe, LIVENESS) == Status.SERVING:  # noqa: ASYNC110  as a probe
+            await asyncio.sleep(0.02)
+    assert await check(running, running.ports.probe, READINESS) == Status.NOT_SERVING
+    running.engine.gate.set()
+    running.app.health.set_ready(True)
+    assert await check(running, running.ports.probe, READINESS) == Status.NOT_SERVING, "until a new process"
+
+
+async def test_a_model_beside_the_default_that_hangs_for_good_costs_no_life(start: Start) -> None:
+    running = await start(FakeSource("none", "routing"), hang_seconds=0.05, load="all")
+    running.source.engines["routing"].gate.clear()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await running.sentiment.Classify(sentiment_pb2.ClassifyRequest(text="a", model="routing"))
+    await until(lambda: running.sample("stratified_engine_hangs_total") == 3)
+    await running.sentiment.Classify(sentiment_pb2.ClassifyRequest(text="a"))
+    for name in (LIVENESS, READINESS):
+        assert await check(running, running.ports.probe, name) == Status.SERVING
