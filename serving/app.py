@@ -37,7 +37,7 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.source import Source, Store
-from serving.stages import Stages
+from serving.stages import Stages, Tracing
 from serving.tracing import open_tracing
 from serving.traffic import Traffic
 from serving.watch import Watcher
@@ -71,15 +71,17 @@ class App:
         clock: Callable[[], float] = time.monotonic,
         source: Source | None = None,
         draw: Callable[[], float] = random.random,
+        tracing: Tracing | None = None,
     ) -> None:
-        """`draw` gives numbers in [0, 1), by which canary and shadow get their shares.
+        """`draw` gives numbers in [0, 1), by which canary and shadow get their shares; `tracing` is as the
+        settings say unless given.
 
         Raises `BadSettings` when tracing is wanted and cannot be had.
         """
         self._settings, self._clock = settings, clock
         self._threads = max(1, (settings.threads or available_cores()) // settings.workers)
         self._source = source
-        self._tracing = open_tracing(settings.otlp_endpoint, clock=clock)
+        self._tracing = tracing or open_tracing(settings.otlp_endpoint, clock=clock)
         self.metrics = Metrics(registry)
         self._stages = Stages(self.metrics, self._tracing)
         self.health = HealthServicer()
@@ -249,7 +251,7 @@ class App:
             from serving.loading import BundleSource
 
             s = self._settings
-            wishes = Wishes(s.engine, s.precision, s.device, self._threads)
+            wishes = Wishes(s.engine, s.precision, s.device, self._threads, s.workers, s.bounds)
             source = BundleSource(s.models, s.model, wishes, self._clock)
         return source, source.open()
 

@@ -30,6 +30,8 @@ from serving.stages import Span
 SERVICE = "stratified-serve"
 HEADERS = ("traceparent", "tracestate")
 STAGES_PER_CALL = 256  # a stream may have a million items, and a trace of them all helps nobody
+FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+"""Statuses that are errors of a server, by the semantic conventions of OpenTelemetry; the others are answers."""
 PATIENCE = 3000  # milliseconds for what is left when the server stops
 
 
@@ -67,7 +69,8 @@ class CallSpan:
     def fail(self, code: str) -> None:
         """See `Span.fail`; the code alone, for messages may quote what a caller sent."""
         self.span.set_attribute("rpc.grpc.status", code)
-        self.span.set_status(trace.Status(trace.StatusCode.ERROR, code))
+        if code in FAULTS:
+            self.span.set_status(trace.Status(trace.StatusCode.ERROR, code))
 
 
 class OtelTracing:
