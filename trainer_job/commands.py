@@ -219,6 +219,7 @@ def run(
                 environ=os.environ,
                 stop=stop,
                 grace_seconds=config.hardware.grace_seconds,
+                shared=shard is not None,
             )
     print_comparison(sweep.last, sys.stdout)
     if not worked:

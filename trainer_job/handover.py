@@ -49,38 +49,45 @@ def export_missing(
     environ: Mapping[str, str],
     stop: StopRequest,
     grace_seconds: float,
+    shared: bool = False,
     command: Command = export_command,
 ) -> list[Path]:
     """Export what is not exported yet, under the folder's lock; the bundles that were.
 
-    Raises Preempted when asked to stop, JobError when an export fails: the sweep itself stays complete.
+    Beside other shards (`shared`) only what completes the sweep exports, one shard after the other. Raises
+    Preempted when asked to stop, JobError when an export fails: the sweep itself stays complete.
     """
-    log = structlog.get_logger("handover")
-    bundles = without_export(layout, record)
-    if not bundles:
+    if (shared and record.get("status") != "complete") or not without_export(layout, record):
         return []
+    log = structlog.get_logger("handover")
     environment = {**environ, "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
-    with lock.hold(layout.results) as handle:
+    alone = lock.exclusive(layout.state / "export.lock")
+    with lock.hold(layout.results, shared=shared) as handle, alone:
+        bundles = without_export(layout, record)
         for bundle in bundles:
-            log.info("exporting", bundle=str(bundle))
-            code = 0
-            if not stop.requested:
-                code = run_worker(
-                    command(bundle),
-                    environment=environment,
-                    lock=handle,
-                    stop=stop,
-                    grace_seconds=grace_seconds,
-                    on_tick=lambda: None,
-                )
             if stop.requested:
-                raise Preempted(
-                    f"stopped by {stop.signal_name} while exporting {bundle.name}; the sweep is complete: "
-                    "run the same command to export the rest"
-                )
+                raise _stopped(stop, bundle)
+            log.info("exporting", bundle=str(bundle))
+            code = run_worker(
+                command(bundle),
+                environment=environment,
+                lock=handle,
+                stop=stop,
+                grace_seconds=grace_seconds,
+                on_tick=lambda: None,
+            )
+            if stop.requested:
+                raise _stopped(stop, bundle)
             if code != 0:
                 raise JobError(
                     f"{bundle}: its export to ONNX ended with {describe_exit(code)}; the sweep is complete: "
                     f"see the lines above, and try `stratified-train export {bundle}`"
                 )
     return bundles
+
+
+def _stopped(stop: StopRequest, bundle: Path) -> Preempted:
+    return Preempted(
+        f"stopped by {stop.signal_name} while exporting {bundle.name}; the sweep is complete: "
+        "run the same command to export the rest"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trainer_job import handover
+from trainer_job import handover, lock
 from trainer_job.errors import JobError, Preempted
 from trainer_job.files import write_json
 from trainer_job.process import StopRequest
@@ -59,6 +59,24 @@ def test_every_missing_bundle_is_exported_by_a_process_of_its_own(layout: Layout
 
 def test_nothing_missing_starts_nothing(layout: Layout) -> None:
     assert export(layout, {"variants": {"routing": {}}}, StopRequest()) == []
+
+
+def test_a_shard_exports_only_what_completes_the_sweep(layout: Layout) -> None:
+    def among(status: str) -> list[str]:
+        done = handover.export_missing(
+            layout,
+            {**RECORD, "status": status},
+            environ={},
+            stop=StopRequest(),
+            grace_seconds=5,
+            shared=True,
+            command=ending(0),
+        )
+        return [bundle.name for bundle in done]
+
+    assert among("running") == []
+    with lock.hold(layout.results, shared=True):  # another shard is still there
+        assert among("complete") == ["none", "attention", "moe"]
 
 
 def test_a_failed_export_says_which_and_what_to_try(layout: Layout) -> None:
