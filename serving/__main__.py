@@ -2,6 +2,7 @@
 
     stratified-serve --models DIR …       serve until SIGTERM or Ctrl-C
     stratified-serve check DIR            verify the bundles in DIR without serving
+    stratified-serve score …              classify a file without serving; score --help has its own exit codes
 
 Exit codes: 0 drained, or everything verified; 1 a bug; 2 a bad flag or variable; 3 no usable model, or a
 bundle that does not verify; 4 a port is in use.
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     try:
         if arguments[:1] == ["check"]:
             return _check(arguments[1:])
+        if arguments[:1] == ["score"]:
+            from serving.scoring.command import main as score
+
+            return score(arguments[1:], os.environ if environment is None else environment)
         if arguments[:1] == ["serve"]:
             del arguments[0]
         return _serve(arguments, os.environ if environment is None else environment)

@@ -70,6 +70,11 @@ class Lane:
         self._watch()
 
     @property
+    def batch_tokens(self) -> int:
+        """The most tokens of a batch, with padding."""
+        return self._scheduler.policy.batch_tokens
+
+    @property
     def queue_tokens(self) -> int:
         """The most tokens that may wait."""
         return self._scheduler.policy.queue_tokens
