@@ -31,7 +31,7 @@ SERVICE = "stratified-serve"
 HEADERS = ("traceparent", "tracestate")
 STAGES_PER_CALL = 256  # a stream may have a million items, and a trace of them all helps nobody
 FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-"""Statuses that are errors of a server, by the semantic conventions of OpenTelemetry; the others are answers."""
+"""Statuses that are errors of a server, by OpenTelemetry's semantic conventions; the others are answers."""
 PATIENCE = 3000  # milliseconds for what is left when the server stops
 
 
