@@ -5,9 +5,10 @@ set -eu
 /tools/bin/python -m pip --python /venv/bin/python install --no-compile --require-hashes --only-binary=:all: \
     --no-deps -r "$1"
 cd "$(echo /venv/lib/python3*/site-packages)"
-# Tests, C++ headers (240 MB) and test programs that come with torch, sympy and onnxruntime serve nobody here.
-rm -rf torch/test torch/include torch/bin/test_* onnxruntime/datasets onnxruntime/tools onnxruntime/transformers
-[ ! -d sympy ] || find sympy -type d -name tests -prune -exec rm -rf {} +
+# Tests, C++ headers (240 MB), compilers and test programs serve nobody here; nothing imports a folder named tests.
+rm -rf torch/test torch/include torch/bin/test_* torch/bin/protoc*
+rm -rf onnxruntime/datasets onnxruntime/tools onnxruntime/transformers
+find . -type d -name tests -prune -exec rm -rf {} +
 # Hashed bytecode stays valid when the builder resets file times. Of transformers' some 400 families only those that
 # the project runs are compiled, which saves 60 MB. `|| true`: torch ships a file for newer Pythons.
 python=/venv/bin/python
