@@ -17,8 +17,7 @@ from tokenizers import Tokenizer
 
 from serving.costs import CostModel
 from serving.encoding import Encoder, TokenizerEncoder
-from serving.engines.base import Engine
-from serving.engines.choice import Wishes, choose_engine
+from serving.engines.choice import Choice, Wishes, choose_engine
 from serving.errors import BadStore
 from serving.source import Announce, Found, Loaded, Store
 from serving.store import look_again, open_store
@@ -64,21 +63,23 @@ def load(path: Path, *, wishes: Wishes, clock: Callable[[], float], announce: An
         _refuse_other_score(bundle)
         announce("loading the model")
         encoder = _encoder(bundle)
-        engine = choose_engine(bundle, encoder, wishes, clock=clock, announce=announce)
+        choice = choose_engine(bundle, encoder, wishes, clock=clock, announce=announce)
     except (ModelError, OSError) as error:
         raise BadStore(f"{path}: {error}") from error
     announce("warming up")
+    engine = choice.engine
     costs, longest = CostModel(initial=UNMEASURED), bundle.manifest.max_length
     seed_costs(engine, costs, max_tokens=longest, clock=clock)
     batch_tokens = best_batch_tokens(engine, max_tokens=longest, clock=clock)
     strata = len(engine.run([PROBE])[0].occupancy)
-    card = card_of(bundle, engine=engine, strata=strata, load_seconds=clock() - started)
+    card = card_of(bundle, choice=choice, strata=strata, load_seconds=clock() - started)
     return Loaded(card, encoder, engine, costs, batch_tokens)
 
 
-def card_of(bundle: Bundle, *, engine: Engine, strata: int, load_seconds: float) -> ModelCard:
-    """What the manifest says, in the words of the service."""
-    manifest = bundle.manifest
+def card_of(bundle: Bundle, *, choice: Choice, strata: int, load_seconds: float) -> ModelCard:
+    """What the manifest says, in the words of the service, with what was measured to choose the engine."""
+    manifest, engine = bundle.manifest, choice.engine
+    measured = {f"engine_seconds.{name}": seconds for name, seconds in choice.seconds.items()}
     return ModelCard(
         version=ModelVersion(manifest.variant, manifest.version, bundle.sha256),
         labels=tuple(manifest.labels),
@@ -90,7 +91,8 @@ def card_of(bundle: Bundle, *, engine: Engine, strata: int, load_seconds: float)
         engine=engine.name,
         precision=engine.precision,
         created=manifest.created,
-        metrics=dict(flat_numbers(manifest.metrics)),
+        metrics={**dict(flat_numbers(manifest.metrics)), **measured},
+        engine_seconds=dict(choice.seconds),
         load_seconds=load_seconds,
     )
 

@@ -162,6 +162,10 @@ class Metrics:
             "stratified_model_created_timestamp_seconds", "When the bundle of the model was made, as Unix time.",
             ("model",), registry=r,
         )  # fmt: skip
+        self.engine_seconds = Gauge(
+            "stratified_engine_comparison_seconds", "Time of the same rows on each engine that was compared.",
+            ("model", "engine"), registry=r,
+        )  # fmt: skip
         self.swaps = Counter(
             "stratified_model_swaps", "Changes of models while serving, by how they ended.",
             ("outcome",), registry=r,
@@ -201,6 +205,8 @@ class Metrics:
         self.drift.labels(version.name)
         self.model_info.labels(*_told(card)).set(1)
         self.load_seconds.labels(version.name).set(card.load_seconds)
+        for engine, seconds in card.engine_seconds.items():
+            self.engine_seconds.labels(version.name, engine).set(seconds)
         if card.created:
             self.made.labels(version.name).set(datetime.fromisoformat(card.created).timestamp())
 
@@ -235,6 +241,8 @@ class Metrics:
             self.ready.labels(version.name).set(0)
         if successor is None or _told(successor) != _told(card):
             self.model_info.remove(*_told(card))
+        for engine in set(card.engine_seconds) - set(successor.engine_seconds if successor else ()):
+            self.engine_seconds.remove(version.name, engine)
         for stratum in range(successor.strata if successor else 0, card.strata):
             self.occupancy.remove(version.name, str(stratum))
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from serving.engines.buckets import Bounds
 from serving.errors import BadSettings
 from serving.plan import Plan
 from serving.rpc.options import SecurityFiles, ServerOptions
@@ -89,12 +90,21 @@ class Settings(BaseModel):
         30.0, gt=0, description="seconds after which an engine that has not come back counts as hanging"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
-    engine: Literal["auto", "torch", "onnx"] = Field(
-        "auto", description="what computes; auto: the faster of those that can, measured at the start"
+    engine: Literal["auto", "torch", "onnx", "openvino"] = Field(
+        "auto", description="what computes; auto: the fastest of those that can, measured at the start"
     )
-    precision: Literal["fp32", "int8"] = Field(
-        "fp32", description="int8: the quantised ONNX file, whose loss of accuracy its manifest states"
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        "fp32",
+        description="bf16: where the processor or GPU has it; int8: the quantised file, whose loss of "
+        "accuracy its manifest states",
     )
+    bucket_count: int = Field(
+        12, ge=0, description="most graphs that openvino compiles for single lengths; 0: none"
+    )
+    bucket_seconds: float = Field(
+        8.0, ge=0, description="seconds at the start after which no further one is compiled"
+    )
+    bucket_memory: int = Field(512, ge=0, description="most MiB that they take")
     batch_tokens: int = Field(
         0, ge=0, description="most tokens of a batch, with padding; 0: measured at warm-up"
     )
@@ -162,6 +172,11 @@ class Settings(BaseModel):
             self.keepalive,
             self.max_connections,
         )
+
+    @property
+    def bounds(self) -> Bounds:
+        """What graphs for single lengths may cost."""
+        return Bounds(self.bucket_count, self.bucket_seconds, self.bucket_memory * 1024 * 1024)
 
     @property
     def security(self) -> SecurityFiles:

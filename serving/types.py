@@ -216,6 +216,8 @@ class ModelCard:
     created: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
+    engine_seconds: Mapping[str, float] = field(default_factory=dict)
+    """What each engine took for the same rows when the fastest was looked for; empty without a choice."""
 
     def domain_id(self, name: str) -> int:
         """The index of the domain `name`; -1 when the model does not know it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.engines.arrays import outputs_of, wants_tokens
 from serving.types import EngineItem, EngineOutput
 from stratified_models.onnx_model import OUTPUTS, OnnxModel
 
@@ -28,25 +29,16 @@ class OnnxEngine:
         self._summary = [name for name in self._model.outputs if name != "strata"]
         self._stratified = len(self._model.outputs) > len(OUTPUTS)
 
+    def share(self) -> OnnxEngine:
+        """See `Shareable`. A session of ONNX Runtime may be run by several threads."""
+        return self
+
     def run(self, items: Sequence[EngineItem]) -> list[EngineOutput]:
         """See `Engine.run`."""
-        explain = self._stratified and any(item.per_token for item in items)
+        explain = self._stratified and wants_tokens(items)
         found = self._model.run(
             [item.ids for item in items],
             [item.domain_id for item in items],
             outputs=None if explain else self._summary,
         )
-        plain = {name: values.tolist() for name, values in found.items() if name != "strata"}
-        outputs = []
-        for row, item in enumerate(items):
-            tokens = found["strata"][row, : len(item.ids)].tolist() if explain and item.per_token else ()
-            outputs.append(
-                EngineOutput(
-                    tuple(plain["logits"][row]),
-                    tuple(plain["domain_logits"][row]),
-                    plain["energy"][row],
-                    tuple(plain["occupancy"][row]) if self._stratified else (),
-                    tuple(map(tuple, tokens)),
-                )
-            )
-        return outputs
+        return outputs_of(found, items)

@@ -1,19 +1,28 @@
 """The torch engine: pads rows into one batch, runs the model once, and hands plain numbers back.
 
-It knows tensors and the output of `StratifiedForSequenceClassification`; no text, no label, no queue.
+It knows tensors and the output of `StratifiedForSequenceClassification`; no text, no label, no queue. On a
+GPU it can keep the kernels of often seen shapes as CUDA graphs (see `cuda_graphs`).
 B rows, T tokens of the longest row.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from serving.engines.arrays import Feed, assemble, outputs_of, wants_tokens
 from serving.types import EngineItem, EngineOutput
 from stratified_models.base import StratifiedForSequenceClassification
+
+__all__ = ["TorchEngine", "choose_device", "in_bf16_", "own_memory"]
+
+SUMMARY = ("logits", "domain_logits", "energy", "occupancy")
+Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,52 +42,72 @@ def own_memory(model: StratifiedForSequenceClassification) -> StratifiedForSeque
     return copy.deepcopy(model)
 
 
+def in_bf16_(model: StratifiedForSequenceClassification) -> StratifiedForSequenceClassification:
+    """Cast the encoder's matrices to bfloat16; the rest follows by autocast, as in training.
+
+    So no matrix is cast again in each run, and what the model keeps in fp32, such as its gate, stays so.
+    """
+    for module in model.backbone.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(torch.bfloat16)
+    return model
+
+
 class TorchEngine:
-    """Runs a model that is prepared for inference, in the precision of its weights."""
+    """Runs a model that is prepared for inference. `precision` is fp32, or bf16 to cast its weights."""
 
     name = "torch"
 
-    def __init__(self, model: StratifiedForSequenceClassification, *, device: torch.device) -> None:
+    def __init__(
+        self, model: StratifiedForSequenceClassification, *, device: torch.device, precision: str = "fp32"
+    ) -> None:
+        if precision == "bf16":
+            in_bf16_(model)
         torch.nn.Module.to(model, device)  # in place; the subclass's own `to` is untyped
-        self._model = model
+        self.precision = precision
         self._device = device
         self._pad = int(model.config.pad_token_id or 0)
-        dtype = next(model.parameters()).dtype
-        self.precision = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+        plain = _forward(model, device, bf16=precision == "bf16")
+        self._forward = _graphed(plain, device, self._pad) if device.type == "cuda" else plain
+
+    def share(self) -> TorchEngine:
+        """See `Shareable`. A forward pass keeps nothing on the model."""
+        return self
 
     def run(self, items: Sequence[EngineItem]) -> list[EngineOutput]:
         """See `Engine.run`."""
-        longest = max(len(item.ids) for item in items)
-        ids = [[*item.ids, *[self._pad] * (longest - len(item.ids))] for item in items]
-        mask = [[1] * len(item.ids) + [0] * (longest - len(item.ids)) for item in items]
         with torch.inference_mode():
-            output = self._model(
-                input_ids=self._tensor(ids),  # (B, T)
-                attention_mask=self._tensor(mask),  # (B, T)
-                domain_id=self._tensor([item.domain_id for item in items]),  # (B,)
-            )
-        rows = len(items)
-        logits, domains = _lists(output.logits), _lists(output.domain_logits)
-        energies = [float(value) for value in output.unknown.float().cpu()]
-        occupancy = _lists(output.occupancy) if output.occupancy is not None else [()] * rows
-        wanted = output.strata is not None and any(item.per_token for item in items)
-        strata = output.strata.float().cpu() if wanted else None  # (B, T, K)
-        return [
-            EngineOutput(
-                logits[row], domains[row], energies[row], occupancy[row], _tokens(strata, row, items[row])
-            )
-            for row in range(rows)
-        ]
+            found = self._forward(self._tensors(assemble(items, pad=self._pad)))
+            names = (*SUMMARY, "strata") if wants_tokens(items) else SUMMARY
+            return outputs_of({name: _array(found[name]) for name in names if name in found}, items)
 
-    def _tensor(self, values: object) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+    def _tensors(self, feed: Feed) -> dict[str, Tensor]:
+        """On the CPU the arrays' own memory; to a GPU by pinned memory, without waiting."""
+        tensors = {name: torch.from_numpy(values) for name, values in feed.items()}
+        if self._device.type == "cpu":
+            return tensors
+        return {
+            name: tensor.pin_memory().to(self._device, non_blocking=True) for name, tensor in tensors.items()
+        }
 
 
-def _lists(values: Tensor) -> list[tuple[float, ...]]:
-    return [tuple(row) for row in values.float().cpu().tolist()]
+def _forward(model: StratifiedForSequenceClassification, device: torch.device, *, bf16: bool) -> Forward:
+    def forward(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            reply = model(**tensors)
+        found = {name: getattr(reply, name) for name in ("logits", "domain_logits", "occupancy", "strata")}
+        found["energy"] = reply.unknown
+        return {name: value for name, value in found.items() if value is not None}
+
+    return forward
 
 
-def _tokens(strata: Tensor | None, row: int, item: EngineItem) -> tuple[tuple[float, ...], ...]:
-    if strata is None or not item.per_token:
-        return ()
-    return tuple(tuple(token) for token in strata[row, : len(item.ids)].tolist())
+def _graphed(forward: Forward, device: torch.device, pad: int) -> Forward:
+    from serving.engines.cuda_graphs import GraphedForward
+
+    return GraphedForward(forward, device=device, pad=pad)
+
+
+def _array(values: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = values.float().cpu().numpy()
+    return array

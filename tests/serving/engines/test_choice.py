@@ -12,11 +12,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from serving.encoding import Encoder, TokenizerEncoder
-from serving.engines import choice
-from serving.engines.choice import Wishes, choose_engine, fastest, parity
+from serving.engines import build, choice
+from serving.engines.buckets import Bounds
+from serving.engines.build import Wishes, parity
+from serving.engines.choice import choose_engine, compare
 from serving.engines.fake import FakeEngine
 from serving.errors import BadStore
 from stratified_models.bundle import Bundle
+from stratified_models.errors import ExportError
 from stratified_models.testing import tiny_bundle
 
 
@@ -33,13 +36,23 @@ def encoder_of(bundle: Bundle) -> Encoder:
 
 def choose(bundle: Bundle, **wishes: Any) -> tuple[Any, list[str]]:
     steps: list[str] = []
-    engine = choose_engine(
+    wishes = {"bounds": Bounds(count=2), **wishes}
+    found = choose_engine(
         bundle, encoder_of(bundle), Wishes(**wishes), clock=time.perf_counter, announce=steps.append
     )
-    return engine, steps
+    return found.engine, steps
 
 
-@pytest.mark.parametrize(("name", "precision"), [("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8")])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("torch", "fp32"),
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+        ("openvino", "fp32"),
+        ("openvino", "int8"),
+    ],
+)
 def test_the_engine_that_was_asked_for(exported: Bundle, name: str, precision: str) -> None:
     engine, steps = choose(exported, engine=name, precision=precision, device="cpu")
     assert (engine.name, engine.precision) == (name, precision)
@@ -50,11 +63,21 @@ def test_the_engine_that_was_asked_for(exported: Bundle, name: str, precision: s
 def test_auto_compares_only_where_there_is_a_choice(exported: Bundle, plain: Bundle) -> None:
     engine, steps = choose(exported, device="cpu")
     assert engine.precision == "fp32"
-    assert steps[-1] == "comparing the engines"
+    assert steps[-2] == "comparing the engines"
+    assert steps[-1].startswith(f"{engine.name} is the fastest: torch ")
     engine, steps = choose(plain, device="cpu")
     assert engine.name == "torch"
     assert "comparing the engines" not in steps
-    assert choose(exported, precision="int8", device="cpu")[0].name == "onnx"
+    assert choose(exported, precision="int8", device="cpu")[0].precision == "int8"
+
+
+def test_the_choice_tells_what_was_measured(exported: Bundle) -> None:
+    wishes = Wishes(device="cpu", bounds=Bounds(count=0))
+    found = choose_engine(
+        exported, encoder_of(exported), wishes, clock=time.perf_counter, announce=lambda step: None
+    )
+    assert set(found.seconds) == {"torch", "onnx", "openvino"}
+    assert found.seconds[found.engine.name] == min(found.seconds.values())
 
 
 def test_the_fastest_wins_by_medians() -> None:
@@ -66,7 +89,29 @@ def test_the_fastest_wins_by_medians() -> None:
     slow = FakeEngine(seconds_per_token=2e-3, sleep=sleep)
     quick = FakeEngine(seconds_per_token=1e-3, sleep=sleep)
     for order in ([slow, quick], [quick, slow]):
-        assert fastest(order, longest=64, clock=lambda: now[0]) is quick
+        assert compare(order, longest=64, clock=lambda: now[0]).engine is quick
+
+
+def test_an_engine_that_cannot_read_the_file_is_left_out(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = choice.build
+
+    def build_but(name: str, *arguments: Any) -> Any:
+        if name in broken:
+            raise ExportError(f"{name} cannot")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(choice, "build", build_but)
+    broken = {"openvino"}
+    engine, steps = choose(exported, device="cpu")
+    assert engine.name in {"torch", "onnx"}
+    assert "openvino is left out: openvino cannot" in steps
+    broken = {"openvino", "onnx"}
+    assert choose(exported, device="cpu")[0].name == "torch"
+    broken = {"openvino", "onnx", "torch"}
+    with pytest.raises(ExportError, match="torch cannot"):
+        choose(exported, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +120,11 @@ def test_the_fastest_wins_by_medians() -> None:
         ({"engine": "onnx"}, "holds no ONNX file in fp32; write one with `stratified-train export"),
         ({"engine": "onnx", "precision": "int8"}, "--quantize int8"),
         ({"engine": "onnx", "device": "cuda"}, "set --device cpu, or take --engine torch"),
-        ({"engine": "torch", "precision": "int8"}, "torch runs fp32 only; take --engine onnx"),
+        ({"engine": "torch", "precision": "int8"}, "torch runs fp32, and bf16 on a GPU; take --engine onnx"),
+        ({"engine": "torch", "precision": "bf16"}, "torch runs bf16 on a GPU only; take --engine openvino"),
+        ({"engine": "onnx", "precision": "bf16"}, "it runs fp32 and int8; take --engine openvino"),
+        ({"engine": "openvino"}, "holds no ONNX file in fp32; write one with"),
+        ({"engine": "openvino", "device": "cuda"}, "set --device cpu, or take --engine torch"),
         ({"precision": "int8"}, "no engine can run this bundle; torch: .*; onnx: "),
     ],
 )
@@ -88,9 +137,14 @@ def test_what_cannot_be_had_is_refused_with_a_cure(
 
 def test_missing_packages_are_named(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
-    for package, engine in (("torch", "torch"), ("transformers", "torch"), ("onnxruntime", "onnx")):
+    for package, engine in (
+        ("torch", "torch"),
+        ("transformers", "torch"),
+        ("onnxruntime", "onnx"),
+        ("openvino", "openvino"),
+    ):
         monkeypatch.setattr(
-            choice, "find_spec", lambda name, gone=package: None if name == gone else real(name)
+            build, "find_spec", lambda name, gone=package: None if name == gone else real(name)
         )
         with pytest.raises(BadStore, match=f"{package} is not installed"):
             choose(exported, engine=engine)
@@ -99,12 +153,22 @@ def test_missing_packages_are_named(exported: Bundle, monkeypatch: pytest.Monkey
 def test_a_graph_of_other_weights_is_refused(exported: Bundle) -> None:
     wrong = tuple(tuple(value + 1 for value in row) for row in exported.manifest.parity.logits)
     manifest = replace(exported.manifest, parity=replace(exported.manifest.parity, logits=wrong))
-    for precision in ("fp32", "int8"):
-        with pytest.raises(BadStore, match=r"model.*onnx: logits .* export again"):
-            choose(replace(exported, manifest=manifest), engine="onnx", precision=precision)
+    for engine in ("onnx", "openvino"):
+        for precision in ("fp32", "int8"):
+            with pytest.raises(BadStore, match=r"model.*onnx: logits .* export again"):
+                choose(replace(exported, manifest=manifest), engine=engine, precision=precision)
 
 
 def test_parity_leaves_out_what_has_no_token(exported: Bundle, tmp_path: Path) -> None:
     engine, _ = choose(exported, engine="onnx")
     assert "" in exported.manifest.parity.texts
     assert parity(engine, encoder_of(exported), exported) < 1e-4
+
+
+def test_bf16_only_where_the_processor_has_it(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engines.openvino.runs_bf16", lambda: False)
+    with pytest.raises(BadStore, match="this processor has no bfloat16; set --precision fp32 or int8"):
+        choose(exported, engine="openvino", precision="bf16")
+    monkeypatch.setattr("serving.engines.openvino.runs_bf16", lambda: True)
+    engine, _ = choose(exported, engine="openvino", precision="bf16")
+    assert (engine.name, engine.precision) == ("openvino", "bf16")
