@@ -44,6 +44,7 @@ NAMES = [
     "stratified_model_created_timestamp_seconds",
     "stratified_model_info",
     "stratified_model_load_seconds",
+    "stratified_engine_comparison_seconds",
     "stratified_model_ready",
     "stratified_model_swaps_total",
     "stratified_event_loop_lag_seconds",
