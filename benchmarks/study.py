@@ -84,12 +84,14 @@ REDUCED = Scale(
     unseen_rows=400,
     unseen_arms=("none", "routing"),
     settings=(
-        "model.max_length=64",
-        "training.epochs=4",
-        "training.evaluations=2",
+        "model.max_length=48",
+        "training.epochs=3",
+        "training.evaluations=1",
+        "training.learning_rate=2.0e-4",
         "training.frozen_blocks=2",
-        "data.validation_samples=500",
-        "data.test_samples=1500",
+        "data.validation_samples=400",
+        "data.test_samples=1000",
+        "data.leak_levels=[exact,span]",
     ),
 )
 
@@ -195,6 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--reduced", action="store_true", help="fewer rows, arms, steps: an hour on two CPU cores"
     )
+    parser.add_argument(
+        "--plain", action="store_true", help="take the settings as they are; look for no better ones"
+    )
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
     if options.step != "write" and options.data is None:
@@ -202,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = REDUCED if options.reduced else FULL
     study = Study(options.data or Path(), options.out, scale, tuple(options.settings))
     study.out.mkdir(parents=True, exist_ok=True)
-    if options.step in ("baseline", "curve", "unseen", "all"):
+    if options.step != "write" and not options.plain:
         study = replace(study, settings=(*study.baseline(), *study.settings))
     if options.step in ("curve", "all"):
         study.curve()

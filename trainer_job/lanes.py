@@ -78,7 +78,8 @@ class Lane:
 
     def _failure(self, code: int) -> Failure | None:
         found = self.stall or read_failure(self.folder)
-        if found is not None or code == 0:
+        saved = any(read_status(self.layout.unit(unit))["state"] == "preempted" for unit in self.units)
+        if found is not None or code == 0 or saved:
             return found
         running = self.running()
         message = f"the worker ended with {describe_exit(code)}"

@@ -78,8 +78,8 @@ class Leases:
             raise Locked(self._refusal(name, self._owner(name)))
 
     def _dead(self, name: str, owner: dict[str, Any]) -> bool:
-        if owner and not alive(owner):
-            return True
+        if owner.get("host") == socket.gethostname():  # the process number is ours: a container's former life
+            return owner.get("pid") == os.getpid() or not alive(owner)
         before = self._state(name)
         deadline = self.clock() + self.expiry
         while self.clock() < deadline:
