@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,6 +19,7 @@ from serving.batches import Ticket
 from serving.crew import Crew, Desk, Job, Outcome
 from serving.engines.base import Engine
 from serving.errors import DeadlineMissed, Draining, Refused
+from serving.held import Held
 from serving.logs import describe
 from serving.metrics import Metrics
 from serving.scheduler import Scheduler
@@ -29,6 +31,16 @@ LOOKS = 10  # times that a hang is looked for within the time that an engine may
 LONGEST_LOOK = 1.0  # seconds
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What a caller who is held back wants: its jobs, and the future that gets their tickets."""
+
+    jobs: Sequence[tuple[Job, int]]
+    deadline: float
+    caller: str
+    tickets: asyncio.Future[list[Ticket[Job]]]
 
 
 class Lane:
@@ -53,7 +65,7 @@ class Lane:
         self._desk = Desk(scheduler)
         self._lock = self._desk.lock
         self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Event()
+        self._held: Held[Request] = Held()
         self._crew = Crew(
             name=name,
             engines=engines,
@@ -126,7 +138,7 @@ class Lane:
             left = self._scheduler.clear()
             self._lock.notify_all()
         self._crew.drop(left, Draining("the service is stopping; ask another one"), "closed")
-        self._room.set()
+        self._let_in()
         await asyncio.to_thread(self._crew.join)
         if self._looking is not None:
             self._looking.cancel()
@@ -168,28 +180,56 @@ class Lane:
         caller: str,
     ) -> list[Ticket[Job]]:
         jobs = [(Job(item, future), len(item.ids)) for item, future in zip(items, futures, strict=True)]
-        while True:
-            self._room.clear()
+        request = Request(jobs, deadline, caller, self._loop.create_future())
+        if not (patient and self._held.has(caller)):
             try:
-                with self._lock:
-                    if self._desk.closing:
-                        raise Draining("the service is stopping; ask another one")
-                    now = self._clock()
-                    tickets = self._scheduler.admit(jobs, now=now, deadline=deadline, caller=caller)
-                    self._lock.notify_all()
-                return tickets
+                return self._enter(request)
             except Refused as refusal:
                 if not patient or self._clock() >= deadline:
                     self._metrics.rejected.labels(refusal.reason).inc()
                     raise
-            await self._room.wait()
+        number = self._held.add(caller, request)
+        try:
+            return await request.tickets
+        except asyncio.CancelledError:
+            self._held.remove(caller, number)
+            if request.tickets.done() and not request.tickets.cancelled():  # let in at this very moment
+                self._abandon(request.tickets.result(), "cancelled")
+            raise
+
+    def _enter(self, request: Request) -> list[Ticket[Job]]:
+        """Queue the jobs; raises `Refused`, and `Draining` when the lane is closing."""
+        with self._lock:
+            if self._desk.closing:
+                raise Draining("the service is stopping; ask another one")
+            tickets = self._scheduler.admit(
+                request.jobs, now=self._clock(), deadline=request.deadline, caller=request.caller
+            )
+            self._lock.notify_all()
+            return tickets
+
+    def _let_in(self) -> None:
+        """There may be room: let those in who were held back."""
+
+        def attempt(request: Request) -> bool:
+            if request.tickets.done():
+                return True  # gone
+            try:
+                request.tickets.set_result(self._enter(request))
+            except Refused:
+                return False
+            except Draining as error:
+                request.tickets.set_exception(error)
+            return True
+
+        self._held.let_in(attempt)
 
     def _abandon(self, tickets: Sequence[Ticket[Job]], reason: str) -> None:
         with self._lock:
             dropped = sum(self._scheduler.cancel(ticket) for ticket in tickets)
         self._metrics.dropped.labels(reason).inc(dropped)
         if dropped:
-            self._room.set()  # what left the queue made room for those who are held back
+            self._let_in()
 
     def _deliver(self, outcomes: Sequence[tuple[Ticket[Job], Outcome]]) -> None:
         """On any thread: hand outcomes to those who wait."""
@@ -199,7 +239,7 @@ class Lane:
                 future = ticket.payload.owner
                 if isinstance(future, asyncio.Future) and not future.done():  # its caller may have gone
                     future.set_result(outcome)
-            self._room.set()
+            self._let_in()
 
         self._on_loop(deliver)
 
