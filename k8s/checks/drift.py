@@ -220,7 +220,7 @@ def hand_over(stream: list[Manifest]) -> Iterator[str]:
             models = environment(container).get(f"{PREFIX}MODELS", "")
             if models != f"/volume/results/{written}":
                 yield f"Deployment: {PREFIX}MODELS={models}, the job writes to /volume/results/{written}"
-        elif mounts["/app/results"].get("subPath") != "results":
+        elif mounts.get("/app/results", {}).get("subPath") != "results":
             yield "Job: /app/results is not the volume's folder results; the service looks there"
 
 
