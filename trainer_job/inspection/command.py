@@ -18,8 +18,10 @@ from stratified_models.errors import ModelError
 from trainer_job.errors import ConfigError, DataError, WeightsError
 from trainer_job.files import plain, write_json, write_text
 from trainer_job.inspection import figures
+from trainer_job.inspection.domains import domain_figures
 from trainer_job.inspection.drawing import draw
-from trainer_job.inspection.reading import Reading, Texts, read_model, read_texts
+from trainer_job.inspection.reading import Reading, Texts, read_model, read_rows, read_texts
+from trainer_job.inspection.strange import foreign_rows, strange_figures
 from trainer_job.inspection.unknown import leave_one_out
 
 ROWS = 1500  # texts of a configuration that are read: their tokens outnumber what is looked at anyway
@@ -76,10 +78,38 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
     }
     record["unknown"] = leave_one_out(reading.features, reading.domains, record["domains"], seed=order.seed)
+    record["confusion"] = domain_figures(domain_logits(model, reading), reading.domains, record["domains"])
+    record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
     if order.before:
         earlier = read_before(bundle, model.config, tokenizer, texts, order)
-        record["volume_before"] = figures.volume_figures(earlier, layer=layer, seed=order.seed)
+        same = np.array_equal(earlier.row, reading.row) and earlier.words == reading.words
+        record["volume_before"] = figures.volume_figures(
+            earlier, layer=layer, strata=reading.strata if same else None, seed=order.seed
+        )
     return dict(plain(record))
+
+
+def domain_logits(model: Any, reading: Reading) -> np.ndarray:
+    """What the model's domain head says of every text, (R, N)."""
+    import torch
+
+    with torch.inference_mode():
+        found: np.ndarray = model.domain_head(torch.from_numpy(reading.features), None).logits.cpu().numpy()
+    return found
+
+
+def strange(
+    model: Any, tokenizer: Any, texts: Texts, reading: Reading, *, seed: int
+) -> dict[str, Any] | None:
+    """How each score tells broken and foreign input from the texts at hand."""
+    foreign = foreign_rows(texts.texts, tokenizer, max_length=model.config.max_length, seed=seed)
+    own = tokenizer(texts.texts, truncation=True, max_length=model.config.max_length)["input_ids"]
+    seen = {kind: read_rows(model, rows) for kind, rows in foreign.items()}
+    geometry = None
+    if model.gate is not None:
+        geometry = {kind: values[1] for kind, values in seen.items()} | {"known": read_rows(model, own)[1]}
+    features = {kind: values[0] for kind, values in seen.items()}
+    return strange_figures(reading.features, reading.domains, features, geometry=geometry, seed=seed)
 
 
 def measure(reading: Reading, *, layer: int, ranks: Sequence[int], seed: int) -> dict[str, Any]:

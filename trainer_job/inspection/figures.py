@@ -76,9 +76,16 @@ def _dimension(
 
 
 def volume_figures(
-    reading: Reading, *, layer: int, queries: int = 600, seed: int = 0
+    reading: Reading,
+    *,
+    layer: int,
+    queries: int = 600,
+    strata: np.ndarray | None = None,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """The volume–radius test by layer, and at `layer` by stratum; None with too few tokens.
+
+    `strata` (M, K) is who is in which stratum where the reading does not say: the same tokens, trained.
 
     A share counts tokens whose p is below the 1 % quantile of the null: a Gaussian of as many points and of
     the dimension that TwoNN finds there. `plain` is the share at α = 10⁻³, beside the null's.
@@ -89,10 +96,11 @@ def volume_figures(
     asked = np.sort(np.random.default_rng(seed).permutation(points)[:queries])
     layers = [_volume(state, asked, seed=seed) for state in reading.states]
     by_stratum = None
-    if reading.strata is not None:
-        owner = reading.strata[asked].argmax(axis=1)
+    strata = reading.strata if strata is None else strata
+    if strata is not None:
+        owner = strata[asked].argmax(axis=1)
         found = layers[layer]
-        by_stratum = [_shares(found, owner == k, stratum=k) for k in range(reading.strata.shape[1])]
+        by_stratum = [_shares(found, owner == k, stratum=k) for k in range(strata.shape[1])]
     return {
         "settings": {**VOLUMES, "queries": len(asked), "points": points, "false_alarms": FALSE_ALARMS},
         "layers": [{"layer": place, **_shares(found, None)} for place, found in enumerate(layers)],

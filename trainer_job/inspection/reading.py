@@ -86,8 +86,6 @@ def _place(name: object, names: Sequence[str]) -> int:
 
 def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: int = 0) -> Reading:
     """Run `model` over the texts and keep about `tokens` content tokens, drawn evenly over the texts."""
-    import torch
-
     from stratified_models.tracing import trace
 
     rng = np.random.default_rng(seed)
@@ -97,12 +95,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
-        longest = max(1, *(len(ids[place]) for place in places))
-        input_ids = torch.full((len(places), longest), int(model.config.pad_token_id or 0))
-        mask = torch.zeros_like(input_ids)
-        for line, place in enumerate(places):
-            input_ids[line, : len(ids[place])] = torch.tensor(ids[place])
-            mask[line, : len(ids[place])] = 1
+        input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
         seen = trace(model, input_ids.to(model.device), mask.to(model.device))
         features[places] = seen.pooled.float().cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
@@ -119,6 +112,39 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         features=features,
         tokens_read=store.read,
     )
+
+
+def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Features (R, D) and the gate's score (R,), NaN without a gate, of rows of token ids, domain unknown."""
+    import torch
+
+    from stratified_models.objective import describe
+
+    features = np.zeros((len(rows), model.config.hidden_size), np.float32)
+    geometry = np.full(len(rows), np.nan)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    for at in range(0, len(order), BATCH):
+        places = order[at : at + BATCH]
+        ids, mask = _padded([rows[place] for place in places], int(model.config.pad_token_id or 0))
+        with torch.inference_mode():
+            encoded = model.encode(ids.to(model.device), mask.to(model.device), every_token=False)
+            features[places] = encoded.pooled.float().cpu().numpy()
+            if encoded.gate is not None and encoded.gate.log_likelihood is not None:
+                geometry[places] = describe(encoded, model.config)["geometry"].float().cpu().numpy()
+    return features, geometry
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:
+    """Ids and mask (B, T) of rows, filled with `pad`; T is at least 1."""
+    import torch
+
+    longest = max(1, *(len(row) for row in rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for line, row in enumerate(rows):
+        ids[line, : len(row)] = torch.tensor(list(row), dtype=torch.long)
+        mask[line, : len(row)] = 1
+    return ids, mask
 
 
 def _keep(
