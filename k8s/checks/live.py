@@ -27,6 +27,7 @@ from k8s.checks.manifests import RULES
 
 # Many short units: some are finished and one is being trained whenever Prometheus is asked.
 SEEDS = 60
+START = 300  # seconds: a machine that others use, too
 # What a cluster's exporters would say of a running job; names and labels as their documentation has them.
 CLUSTER = """\
 kube_job_status_active{namespace="n",job_name="stratified-train"} 1
@@ -91,26 +92,46 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+@dataclass(frozen=True)
+class Child:
+    """A process of ours and its log."""
+
+    command: Sequence[str]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raises CheckError with the end of its log when it is no more."""
+        if self.process.poll() is not None:
+            self.fail("while it should run")
+
+    def fail(self, when: str) -> None:
+        """Raises CheckError with the end of its log."""
+        tail = self.log.read_text(encoding="utf-8")[-1500:]
+        raise CheckError(f"{' '.join(self.command[:3])} ended in {self.process.returncode} {when}: {tail}")
+
+
 @contextmanager
-def process(command: Sequence[str], log: Path, *, expected: tuple[int, ...]) -> Iterator[None]:
+def process(command: Sequence[str], log: Path, *, expected: int) -> Iterator[Child]:
     """A child that is ended with SIGTERM. Raises CheckError when it ends otherwise than `expected`."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("w", encoding="utf-8") as stream:
-        child = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        started = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        child = Child(command, started, log)
         try:
-            yield
+            yield child
         finally:
-            child.send_signal(signal.SIGTERM)
-            code = child.wait(timeout=120)
-    if code not in expected:
-        tail = log.read_text(encoding="utf-8")[-1500:]
-        raise CheckError(f"{' '.join(command[:3])} ended in {code}, not {expected}: {tail}")
+            started.send_signal(signal.SIGTERM)
+            started.wait(timeout=120)
+    if started.returncode != expected:
+        child.fail(f"on SIGTERM, not in {expected}")
 
 
-def wait_for_page(url: str, *, seconds: float) -> None:
-    """Asks twice a second until the page is there. Raises CheckError."""
+def wait_for_page(url: str, child: Child, *, seconds: float) -> None:
+    """Asks twice a second until the page of a child is there. Raises CheckError."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        child.check()
         try:
             get(url)
         except OSError:
@@ -197,10 +218,10 @@ def running(folder: Path) -> Iterator[System]:
         stack.callback(cluster.server_close)
         stack.callback(cluster.shutdown)
         train = job_command(folder / "job", training)
-        stack.enter_context(process(train, folder / "job.log", expected=(75,)))
-        stack.enter_context(process(serve, folder / "serve.log", expected=(0,)))
-        stack.enter_context(process(watch, folder / "prometheus.log", expected=(0,)))
-        load.wait_until_ready(f"127.0.0.1:{probe}", seconds=180)
-        wait_for_page(f"http://127.0.0.1:{training}/metrics", seconds=60)
-        wait_for_page(f"http://127.0.0.1:{web}/-/ready", seconds=60)
+        job = stack.enter_context(process(train, folder / "job.log", expected=75))
+        server = stack.enter_context(process(serve, folder / "serve.log", expected=0))
+        prometheus = stack.enter_context(process(watch, folder / "prometheus.log", expected=0))
+        load.wait_until_ready(f"127.0.0.1:{probe}", seconds=START, alive=server.check)
+        wait_for_page(f"http://127.0.0.1:{training}/metrics", job, seconds=START)
+        wait_for_page(f"http://127.0.0.1:{web}/-/ready", prometheus, seconds=START)
         yield System(service, probe, metrics, training, web, folder / "job" / "results" / "sweep")

@@ -6,7 +6,7 @@ It knows the client and what makes each metric move; it does not measure anythin
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import grpc
@@ -46,11 +46,14 @@ def _late_and_cancelled(stub: sentiment_pb2_grpc.SentimentServiceStub) -> None:
             call.result()
 
 
-def wait_until_ready(target: str, *, seconds: float) -> None:
-    """Asks twice a second whether the service is ready. Raises CheckError after `seconds`."""
+def wait_until_ready(target: str, *, seconds: float, alive: Callable[[], None]) -> None:
+    """Asks twice a second whether the service is ready. Raises CheckError after `seconds`, or what `alive`
+    raises when it has ended.
+    """
     end = time.monotonic() + seconds
     with Client(target, attempts=1) as client:
         while time.monotonic() < end:
+            alive()
             with suppress(CallFailed):
                 if client.health():
                     return
