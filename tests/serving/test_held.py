@@ -13,7 +13,12 @@ def test_lines_take_turns_and_keep_their_order() -> None:
     for name in ("a1", "a2", "a3", "b1", "b2"):
         held.add(name[0], name)
     taken: list[str] = []
-    held.let_in(lambda request: (taken.append(request), True)[1])
+
+    def attempt(request: str) -> bool:
+        taken.append(request)
+        return True
+
+    held.let_in(attempt)
     assert taken == ["a1", "b1", "a2", "b2", "a3"]
     assert len(held) == 0
 
@@ -23,7 +28,12 @@ def test_one_line_that_is_refused_does_not_hold_up_the_others() -> None:
     for name in ("a1", "a2", "b1"):
         held.add(name[0], name)
     asked: list[str] = []
-    held.let_in(lambda request: (asked.append(request), request[0] == "b")[1])
+
+    def attempt(request: str) -> bool:
+        asked.append(request)
+        return request[0] == "b"
+
+    held.let_in(attempt)
     assert asked == ["a1", "b1"], "one attempt a line that is refused, however many wait in it"
     assert held.has("a")
     assert not held.has("b")

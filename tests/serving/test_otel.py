@@ -168,7 +168,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 @contextmanager
 def receiving() -> Iterator[tuple[Receiver, str]]:
     receiver, server = Receiver(), grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]  # generated
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

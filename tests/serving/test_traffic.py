@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import grpc
 import pytest
@@ -24,7 +25,7 @@ def draws(*values: float):  # type: ignore[no-untyped-def]  # a source of number
     return itertools.cycle(values).__next__
 
 
-async def names(running: Running, count: int, **request: str) -> Counter[str]:
+async def names(running: Running, count: int, **request: Any) -> Counter[str]:
     replies = [await running.sentiment.Classify(Request(text="a", **request)) for _ in range(count)]
     return Counter(reply.result.model.name for reply in replies)
 

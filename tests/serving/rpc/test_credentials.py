@@ -225,7 +225,7 @@ def test_nothing_is_asked_where_nothing_is_set() -> None:
     ],
 )
 def test_half_a_set_is_one_line(given: set[str], line: str) -> None:
-    files = SecurityFiles(**dict.fromkeys(given, Path("somewhere")))
+    files = SecurityFiles(**dict.fromkeys(given, Path("somewhere")))  # type: ignore[arg-type]  # files by name
     with pytest.raises(BadSettings) as caught:
         build_access(files, host="127.0.0.1", clock=lambda: 0.0)
     assert str(caught.value) == line
