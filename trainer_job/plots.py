@@ -5,7 +5,7 @@ Input is a results.json record. It does not know the report that shows them; not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,55 @@ def reliability(record: Record, figure: Any) -> None:
     axes.legend(fontsize=8)
 
 
+def pareto(record: Record, figure: Any) -> None:
+    """Quality over cost: FLOPs of a token when serving, minutes of training; the line is the frontier."""
+    panels = figure.subplots(1, 2, sharey=True)
+    variants = record["variants"]
+    costs = (
+        ("flops_per_token", 1e-6, "million FLOPs per token, serving"),
+        ("train_seconds", 1 / 60, "minutes of training, mean over seeds"),
+    )
+    for axes, (key, scale, title) in zip(panels, costs, strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel(title)
+        points = [
+            (entry[key] * scale, entry["test"]["macro_f1"], name)
+            for name, entry in variants.items()
+            if entry.get(key) is not None
+        ]
+        for cost, score, name in points:
+            error = score["sd"] if score["sd"] is not None else score["se"]
+            axes.errorbar(
+                cost, score["mean"], yerr=error, color=colour(name), marker=_marker(name), capsize=3
+            )
+            axes.annotate(name, (cost, score["mean"]), xytext=(5, 5), textcoords="offset points", fontsize=8)
+        best = frontier([(cost, score["mean"]) for cost, score, _ in points])
+        axes.plot([cost for cost, _ in best], [score for _, score in best], color="#bbbbbb", zorder=0)
+        axes.margins(x=0.15)
+    panels[0].set_ylabel("test macro-F1")
+    figure.suptitle("Quality and cost, ± s.d. over seeds or one s.e.")
+
+
+def _marker(name: str) -> str:
+    return "x" if ":" in name else "o"
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that none beats in both cost (less) and score (more), by rising cost."""
+    kept: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or score > kept[-1][1]:
+            kept.append((cost, score))
+    return kept
+
+
 PLOTS: dict[str, tuple[Callable[[Record, Any], None], str]] = {
     "quality": (
         quality,
         "Pooled macro-F1 of each variant with error bars, and the TF-IDF baseline as a line",
     ),
     "domains": (domains, "Macro-F1 of each variant in each domain"),
+    "pareto": (pareto, "Test macro-F1 of each variant over the cost of serving and of training"),
     "learning": (learning, "Training loss and validation macro-F1 by step"),
     "reliability": (reliability, "Share of right answers by confidence"),
 }

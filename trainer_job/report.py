@@ -65,11 +65,42 @@ def build_context(record: Record) -> dict[str, Any]:
         "markdown": tables.markdown,
         "plots": [(name, alt) for name, (_, alt) in PLOTS.items()],
         "comparisons": [_comparison_row(entry) for entry in record["comparisons"]],
+        "calibration_header": ["variant", *_domains(record)],
+        "calibration_rows": [_calibration_row(name, entry) for name, entry in record["variants"].items()],
+        "held_out_header": HELD_OUT_HEADER,
+        "held_out_rows": [
+            _held_out_row(name, entry["held_out"])
+            for name, entry in record["variants"].items()
+            if entry.get("held_out")
+        ],
         "strata_rows": [_strata_row(unit) for unit in done],
         "cost_rows": [_cost_row(unit) for unit in done],
         "data_rows": [_data_row(name, entry) for name, entry in record["data"]["domains"].items()],
         "unfinished": [unit for unit in record["units"] if unit["status"] != "complete"],
     }
+
+
+HELD_OUT_HEADER = ["variant", "rows", "accuracy", "macro-F1", "ECE", "neutral", "AUROC by score"]
+
+
+def _domains(record: Record) -> list[str]:
+    return list(next(iter(record["variants"].values()))["per_domain"]) if record["variants"] else []
+
+
+def _calibration_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """ECE on test by domain, before and after temperature scaling, means over seeds."""
+    cells = []
+    for domain in entry["per_domain"].values():
+        before = (domain.get("ece_raw") or {}).get("mean")
+        cells.append(f"{tables.figure(before)} → {tables.figure(domain['ece']['mean'])}")
+    return [name, *cells]
+
+
+def _held_out_row(name: str, held: Mapping[str, Any]) -> list[str]:
+    areas = ", ".join(f"{score} {tables.figure(area['mean'])}" for score, area in held["auroc"].items())
+    accuracy = tables.with_error({**held["accuracy"], "se": held["accuracy_se"]})
+    figures = [tables.figure(held[key]["mean"]) for key in ("macro_f1", "ece", "neutral_share")]
+    return [name, str(held["n"]), accuracy, *figures, areas]
 
 
 def _comparison_row(entry: Mapping[str, Any]) -> list[str]:
@@ -126,6 +157,7 @@ def _cost_row(unit: Mapping[str, Any]) -> list[str]:
         "–" if padding is None else f"{100 * padding:.0f} %",
         f"{unit['flops_per_token'] / 1e6:.1f} M",
         f"{unit['peak_memory_bytes'] / 2**20:.0f} MiB",
+        "–" if unit.get("energy_joules") is None else f"{unit['energy_joules'] / 3600:.2f} Wh",
     ]
 
 

@@ -13,15 +13,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from trainer_job.launch import Devices, worker_command
-from trainer_job.units import Unit
+from trainer_job import logs
+from trainer_job.config import RunConfig
+from trainer_job.errors import JobError
+from trainer_job.launch import Devices, choose_devices, worker_command
+from trainer_job.loading import load_config
+from trainer_job.process import StopRequest
+from trainer_job.results import build, write
+from trainer_job.sweep import Sweep
+from trainer_job.units import Layout, Unit
 from trainer_job.worker import leave, main
 
 
@@ -86,6 +93,14 @@ def kill_torchrun(model: Any) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
 
 
+def kill_supervisor(model: Any) -> None:
+    os.kill(int(os.environ["STRATIFIED_SUPERVISOR_PID"]), signal.SIGKILL)
+
+
+def terminate_supervisor(model: Any) -> None:
+    os.kill(int(os.environ["STRATIFIED_SUPERVISOR_PID"]), signal.SIGTERM)
+
+
 def stop_the_clock(model: Any) -> None:
     past = time.time() - 86_400
     time.time = lambda: past
@@ -98,6 +113,8 @@ ACTS: dict[str, Callable[[Any], None]] = {
     "full": fill_the_disk,
     "hang": hang,
     "kill torchrun": kill_torchrun,
+    "kill supervisor": kill_supervisor,
+    "terminate supervisor": terminate_supervisor,
     "clock": stop_the_clock,
 }
 
@@ -128,7 +145,41 @@ def faulty_command(devices: Devices, order: Path) -> list[str]:
     return worker_command(devices, order, module="tests.trainer_job.faults")
 
 
+def faulty_sweep(config: RunConfig, fault: Mapping[str, Any]) -> Sweep:
+    """A sweep whose workers meet the fault."""
+    layout, devices = Layout.of(config), choose_devices(config, ())
+    paths = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+    def recorded(status: str) -> dict[str, Any]:
+        made = build(config, layout, status=status, command=["run"], devices=devices, samples=50)
+        return write(layout, made)
+
+    return Sweep(
+        config=config,
+        layout=layout,
+        devices=devices,
+        environ={**paths, "OMP_NUM_THREADS": "1", "FAULT": json.dumps(fault)},
+        record=recorded,
+        stop=StopRequest(),
+        command=faulty_command,
+    )
+
+
+def supervise(arguments: list[str]) -> int:
+    """Be the supervisor of such a sweep, in a process of its own; the exit code is the job's."""
+    name, *settings = arguments
+    logs.configure()
+    sweep = faulty_sweep(load_config(name, settings=settings), json.loads(os.environ["FAULT"]))
+    try:
+        with sweep.stop.listening():
+            sweep.run()
+    except JobError as error:
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+    if sys.argv[1] == "supervise":
+        sys.exit(supervise(sys.argv[2:]))
     bundle_fault()
     leave(main(extras=extras))

@@ -1,0 +1,246 @@
+"""Killed in every way and at every moment, the sweep loses nothing: `make chaos`; the gate takes a few."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainer_job.faults import faulty_sweep
+from tests.trainer_job.tiny import Tiny, make_tiny
+from trainer_job.__main__ import main
+from trainer_job.config import RunConfig
+from trainer_job.errors import Preempted
+from trainer_job.units import Layout, Unit
+
+pytestmark = pytest.mark.slow
+chaos = pytest.mark.skipif("CHAOS" not in os.environ, reason="one of many kills: `make chaos` has them all")
+
+UNIT = Unit("moe", 0)
+SHORT = ("variants=[moe]", "training.epochs=3", "training.evaluations=3", "training.log_every=1")
+RANKS = {1: (), 2: ("hardware.processes=2", "hardware.strategy=ddp")}
+PHASES = {"training": 9, "evaluation": 12, "saving": 12, "bundling": 0}
+TIMES = (
+    "seconds",
+    "throughput",
+    "peak_memory_bytes",
+    "resumed_from_step",
+    "tokens_per_second",
+    "train_seconds",
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def references(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """results.json of the same sweep on one and on two ranks, never disturbed; made when first asked for."""
+
+    class Lazy(dict[int, dict[str, Any]]):
+        def __missing__(self, ranks: int) -> dict[str, Any]:
+            config = tiny.config(tmp_path_factory.mktemp(f"ranks-{ranks}"), *SHORT, *RANKS[ranks])
+            assert faulty_sweep(config, {"kind": "none", "step": 10**9}).run()
+            self[ranks] = record(config)
+            return self[ranks]
+
+    return Lazy()
+
+
+def record(config: RunConfig) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Layout.of(config).record.read_text(encoding="utf-8"))
+    return found
+
+
+def timeless(value: Any) -> Any:
+    """A record without what depends on when, how fast and where it was made."""
+    if isinstance(value, dict):
+        skipped = {*TIMES, "run", "config", "environment"}
+        return {name: timeless(item) for name, item in value.items() if name not in skipped}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def finish(config: RunConfig) -> dict[str, Any]:
+    """Run again, undisturbed, to the end."""
+    faulty_sweep(config, {"kind": "none", "step": 10**9}).run()
+    return record(config)
+
+
+CASES = [
+    (ranks, kind, phase)
+    for ranks in (1, 2)
+    for kind in ("SIGKILL", "SIGTERM", "kill torchrun")
+    for phase in PHASES
+    if not (kind == "kill torchrun" and ranks == 1)
+]
+IN_GATE = {(2, "SIGKILL", "training")}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kind", "phase"),
+    [pytest.param(*case, marks=[] if case in IN_GATE else chaos) for case in CASES],
+    ids=lambda value: str(value).replace(" ", "-"),
+)
+def test_a_rank_or_torchrun_is_killed(
+    tiny: Tiny,
+    references: dict[int, dict[str, Any]],
+    tmp_path: Path,
+    ranks: int,
+    kind: str,
+    phase: str,
+) -> None:
+    config = tiny.config(tmp_path, *SHORT, *RANKS[ranks])
+    once = str(tmp_path / "once")
+    fault = {"kind": kind, "at": phase, "step": PHASES[phase], "rank": ranks - 1, "once": once}
+    if phase == "bundling":
+        fault["rank"] = 0  # the only one that bundles
+    try:
+        faulty_sweep(config, fault).run()
+    except Preempted:
+        assert kind == "SIGTERM"
+    assert Path(once).exists(), "the fault never struck"
+    assert timeless(finish(config)) == timeless(references[ranks])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("kind", ["kill supervisor", "terminate supervisor"])
+@chaos
+def test_the_supervisor_is_killed(
+    tiny: Tiny, references: dict[int, dict[str, Any]], tmp_path: Path, ranks: int, phase: str, kind: str
+) -> None:
+    settings = (*SHORT, *RANKS[ranks])
+    config, once = tiny.config(tmp_path, *settings), tmp_path / "once"
+    fault = {"kind": kind, "at": phase, "step": PHASES[phase], "once": str(once)}
+    command = [
+        sys.executable,
+        "-m",
+        "tests.trainer_job.faults",
+        "supervise",
+        str(tmp_path / "tiny.yaml"),
+        *settings,
+    ]
+    environ = {**os.environ, "FAULT": json.dumps(fault)}
+    code = subprocess.run(command, env=environ, check=False, timeout=280).returncode
+    assert once.exists(), "the fault never struck"
+    assert code == (-signal.SIGKILL if kind == "kill supervisor" else 75) or (
+        phase == "bundling" and code == 0
+    )
+    assert timeless(finish(config)) == timeless(references[ranks])
+
+
+# --- volumes
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    place = tmp_path / "volume"
+    place.mkdir()
+    if (
+        shutil.which("mount") is None
+        or os.geteuid() != 0
+        or mount("-t", "tmpfs", "-o", "size=3m", "none", place)
+    ):
+        pytest.skip("mounting a tmpfs is not allowed here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def mount(*arguments: object) -> int:
+    return subprocess.run(["mount", *map(str, arguments)], check=False, capture_output=True).returncode
+
+
+@chaos
+def test_a_disk_that_fills_up_ends_the_job_clearly_and_it_goes_on_with_more_room(
+    tiny: Tiny, references: dict[int, dict[str, Any]], tmp_path: Path, volume: Path, capfd: Any
+) -> None:
+    path = tiny.yaml(tmp_path)
+    overrides = [part for item in (*SHORT, f"results={volume / 'results'}") for part in ("--set", item)]
+    (volume / "ballast").write_bytes(b"x" * 2_300_000)
+    assert main(["run", "--config", str(path), *overrides]) == 1
+    assert "No space left on device" in capfd.readouterr().err
+    assert mount("-o", "remount,size=300m", volume) == 0
+    assert main(["run", "--config", str(path), *overrides]) == 0
+    found = json.loads((volume / "results" / "results.json").read_text())
+    assert found["units"][0]["weights_sha256"] == references[1]["units"][0]["weights_sha256"]
+
+
+@chaos
+def test_a_read_only_volume_is_refused_and_nothing_is_lost(
+    tiny: Tiny, tmp_path: Path, volume: Path, capfd: Any
+) -> None:
+    path = tiny.yaml(tmp_path)
+    results = volume / "results"
+    results.mkdir()
+    assert mount("-o", "remount,ro,size=300m", volume) == 0
+    overrides = [part for item in (*SHORT, f"results={results}") for part in ("--set", item)]
+    assert main(["run", "--config", str(path), *overrides]) == 1
+    assert "Read-only file system" in capfd.readouterr().err
+    assert mount("-o", "remount,rw,size=300m", volume) == 0
+    assert main(["run", "--config", str(path), *overrides]) == 0
+
+
+# --- PID 1
+
+
+def as_first_process(*arguments: str) -> list[str]:
+    return ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "trainer_job", *arguments]
+
+
+@pytest.fixture
+def first() -> None:
+    trial = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "true"], check=False, capture_output=True
+    )
+    if trial.returncode:
+        pytest.skip("new process namespaces are not allowed here")
+
+
+@chaos
+@pytest.mark.parametrize(
+    ("setting", "code"), [("variants=[none]", 0), ("training.epochs=-1", 2), ("data.root=/nowhere", 3)]
+)
+def test_exit_codes_come_out_of_process_one(
+    tiny: Tiny, tmp_path: Path, first: None, setting: str, code: int
+) -> None:
+    arguments = [
+        "run",
+        "--config",
+        str(tiny.yaml(tmp_path)),
+        "--set",
+        "training.max_steps=2",
+        "--set",
+        setting,
+    ]
+    assert subprocess.run(as_first_process(*arguments), check=False, timeout=280).returncode == code
+
+
+@chaos
+def test_process_one_saves_and_ends_in_75_when_it_is_terminated(
+    tiny: Tiny, tmp_path: Path, first: None
+) -> None:
+    config = tiny.config(tmp_path, *SHORT, "training.epochs=40")
+    overrides = [part for item in (*SHORT, "training.epochs=40") for part in ("--set", item)]
+    process = subprocess.Popen(as_first_process("run", "--config", str(tmp_path / "tiny.yaml"), *overrides))
+    log = Layout.of(config).unit_logs(UNIT) / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while not (log.exists() and len(log.read_text().splitlines()) > 5):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    assert process.wait(timeout=120) == 75
+    assert record(config)["status"] == "preempted"
