@@ -38,7 +38,7 @@ demo: $(VENV)/.demo ## A page to try the variants: service and page on loopback,
 	$(BIN)/stratified-demo --models $(RESULTS) $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test check models-table smoke format protos constraints clean
+.PHONY: setup test check models-table smoke chaos format protos constraints clean docs test-browser
 setup: $(VENV)/.dev ## Make .venv with everything: the programs, the data packages, the tools of the gate
 
 test: check $(VENV)/.dev ## The gate: format, lint, types, floors, protos, then every test with coverage
@@ -51,6 +51,7 @@ check: $(VENV)/.dev ## The gate without its tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --lint
 	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m docs.generate --check
 
 models-table: $(VENV)/.dev ## Cost and exactness of every variant on every family, into docs/models.md (some ten minutes)
 	$(BIN)/python -m benchmarks.models $(ARGS)
@@ -62,9 +63,17 @@ test-browser: $(VENV)/.dev ## The page in a headless Chromium: type, choose, cli
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev,browser]'
 	$(BIN)/python -m pytest -m browser -p no:cacheprovider tests/demo $(ARGS)
 
+chaos: $(VENV)/.dev ## Kill, starve, hang and fill the training job in every way (some half an hour)
+	CHAOS=1 $(BIN)/python -m pytest -v tests/integration/test_sweep_chaos.py tests/integration/test_sweep_faults.py \
+	  tests/integration/test_sweep_parts.py tests/integration/test_sweep_kill.py $(ARGS)
+
 format: $(VENV)/.dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## The docs site into site/, strictly: reference from the code, links checked
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean -d site $(ARGS)
 
 protos: $(VENV)/.dev ## Generate the Python code of protos/ again
 	$(BIN)/python -m protos.generate
