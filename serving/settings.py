@@ -19,10 +19,10 @@ from serving.errors import BadSettings
 from serving.plan import Plan
 from serving.rpc.options import SecurityFiles, ServerOptions
 from serving.scheduler import Policy
+from serving.tracing import endpoint_of
 from serving.types import Limits, Truncation
 
 PREFIX = "STRATIFIED_"
-OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")  # as OpenTelemetry names them
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]  # an empty variable: none
 
 
@@ -232,7 +232,7 @@ def read_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) 
         if flag is not None or variable is not None:
             values[name] = variable if flag is None else flag
     if not values.get("otlp_endpoint"):
-        values["otlp_endpoint"] = next((environment[name] for name in OTLP if environment.get(name)), "")
+        values["otlp_endpoint"] = endpoint_of(environment)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:

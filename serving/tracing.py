@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from serving.errors import BadSettings
-from serving.stages import NoTracing, Tracing
+
+if TYPE_CHECKING:
+    from serving.stages import Tracing
+
+ENDPOINTS = (
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+)  # as OpenTelemetry names them
+PACKAGES = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp")
 
 
-def open_tracing(endpoint: str, *, clock: Callable[[], float]) -> Tracing:
+def installed(find: Callable[[str], object] = find_spec) -> bool:
+    """Whether the packages of the extra are here."""
+    return all(find(name) is not None for name in PACKAGES)  # each is the parent of a later one
+
+
+def endpoint_of(environment: Mapping[str, str], *, can_trace: Callable[[], bool] = installed) -> str:
+    """Where OpenTelemetry's own variables send traces; "" for nowhere.
+
+    They are often set for a whole cluster, so they are no reason not to start where the extra is missing.
+    """
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if disabled or environment.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return ""
+    found = next((environment[name] for name in ENDPOINTS if environment.get(name)), "")
+    return found if found and can_trace() else ""
+
+
+def open_tracing(
+    endpoint: str, *, clock: Callable[[], float], can_trace: Callable[[], bool] = installed
+) -> Tracing:
     """Spans that go to an OTLP receiver at `endpoint` over gRPC; "": no spans.
 
     Raises `BadSettings` when the packages of the extra are missing, or the endpoint is none.
     """
     if not endpoint:
+        from serving.stages import NoTracing
+
         return NoTracing()
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+    if not can_trace():
         raise BadSettings(
-            f"--otlp-endpoint {endpoint!r} needs opentelemetry; install stratified-sentiment[tracing], or "
-            "leave it and OTEL_EXPORTER_OTLP_ENDPOINT empty"
+            f"--otlp-endpoint {endpoint!r} needs OpenTelemetry; install stratified-sentiment[tracing], or "
+            "leave it out"
         )
     from serving.otel import OtelTracing, otlp_provider
 

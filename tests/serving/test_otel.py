@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,6 @@ from serving.app import App
 from serving.engines.fake import FakeSource
 from serving.errors import BadSettings
 from serving.logs import configure
-from serving.stages import NoTracing
 from serving.tracing import open_tracing
 from tests.serving.conftest import settings
 
@@ -204,12 +201,3 @@ async def test_a_receiver_that_is_not_there_harms_no_call_and_no_stop() -> None:
 def test_an_endpoint_that_is_no_url_ends_the_start(endpoint: str) -> None:
     with pytest.raises(BadSettings, match=r"--otlp-endpoint .* is no URL"):
         open_tracing(endpoint, clock=lambda: 0.0)
-
-
-def test_without_an_endpoint_nothing_is_imported_and_nothing_is_told() -> None:
-    code = (
-        "import sys; from serving.tracing import open_tracing; open_tracing('', clock=lambda: 0.0);"
-        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert isinstance(open_tracing("", clock=lambda: 0.0), NoTracing)

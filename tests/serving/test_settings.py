@@ -101,3 +101,23 @@ def test_files_of_certificates_and_tokens() -> None:
         {"STRATIFIED_TLS_CLIENT_CA": "", "STRATIFIED_TOKEN_FILE": "tokens"},
     )
     assert settings.security == SecurityFiles(Path("c.pem"), Path("c.key"), None, Path("tokens"))
+
+
+def test_files_of_the_operators_port_have_their_own_flags() -> None:
+    settings = read_settings({"models": "m", "admin_tls_cert": "c", "admin_tls_key": "k"}, {})
+    files = settings.admin_security
+    assert (files.cert, files.key, files.client_ca, files.tokens) == (Path("c"), Path("k"), None, None)
+    assert files.flag("tls-cert") == "--admin-tls-cert"
+
+
+def test_half_of_a_canary_is_one_line() -> None:
+    with pytest.raises(BadSettings, match="--canary-model 'moe' is given without --canary-percent"):
+        parse("--models", "a", "--canary-model", "moe")
+
+
+def test_workers_and_connections_reach_their_owners() -> None:
+    found = parse("--models", "a", "--workers", "3", "--max-connections", "9")
+    assert found.policy(measured_batch_tokens=77).workers == 3
+    assert ("grpc.max_allowed_incoming_connections", 9) in found.server_options.channel_arguments()
+    plain = dict(parse("--models", "a").server_options.channel_arguments())
+    assert "grpc.max_allowed_incoming_connections" not in plain
