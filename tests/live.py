@@ -24,14 +24,20 @@ from tests.serving.conftest import settings
 
 
 @contextmanager
-def fake_service(source: FakeSource, *, port: int = 0) -> Iterator[str]:
-    """A service on a thread, with the models of `source`; yields its target."""
+def fake_service(source: FakeSource | None, *, models: Path = Path("unused"), port: int = 0) -> Iterator[str]:
+    """A service on a thread, with the models of `source`, or without one the bundles in `models`; yields its
+    target.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     async def begin() -> tuple[App, int]:
-        app = App(settings(load="all", port=port), registry=CollectorRegistry(), source=source)
+        app = App(
+            settings(models=models, load="all", port=port, engine="torch"),
+            registry=CollectorRegistry(),
+            source=source,
+        )
         ports = await app.listen()
         await app.load_models()
         return app, ports.service
@@ -40,7 +46,7 @@ def fake_service(source: FakeSource, *, port: int = 0) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{bound}"
     finally:
-        for engine in source.engines.values():
+        for engine in source.engines.values() if source else ():
             engine.gate.set()
         asyncio.run_coroutine_threadsafe(app.stop(settle=0), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)

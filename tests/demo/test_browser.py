@@ -112,8 +112,8 @@ def shoot(page: Any, name: str) -> None:
 
 def test_type_choose_click_read(browser: Any, address: str) -> None:
     with visit(browser, address) as page:
-        for variant in ("none", "routing"):
-            page.get_by_label(variant, exact=True).first.check()
+        for box in page.locator("#models label").all():
+            box.locator("input").set_checked(box.inner_text().strip() in ("none", "routing"))
         page.click("#domain input")
         page.get_by_role("option", name="imdb").click()
         told = ask(page, "The plot drags, but the ending is worth it.")
