@@ -91,6 +91,10 @@ def choose_devices(
         raise ConfigError(
             f"hardware.precision={hardware.precision}: a CPU trains in fp32 or bf16; set one of them or auto"
         )
+    if kind == "cpu" and hardware.fsdp:
+        raise ConfigError(
+            "hardware.fsdp=true: a CPU shards nothing; give the job GPUs or set hardware.fsdp=false"
+        )
     there = max(1, len(gpus)) if kind == "cuda" else 1
     wanted = there if hardware.processes == "auto" else hardware.processes
     if kind == "cuda" and wanted > len(gpus):

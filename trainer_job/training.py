@@ -86,6 +86,8 @@ def build_arguments(
         dataloader_persistent_workers=hardware.workers > 0,
         activation_checkpointing=training.activation_checkpointing,
         torch_compile=training.torch_compile,
+        fsdp=hardware.fsdp and processes > 1,
+        fsdp_config={"version": 2, "auto_wrap_policy": "NO_WRAP", "reshard_after_forward": False},
     )
     _refuse_data_parallel(arguments, processes)
     return arguments

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ def run_unit(run: UnitRun) -> None:
         raise Preempted(
             f"{run.unit.name}: stopped at step {trainer.state.global_step}; its checkpoint is saved"
         )
+    trainer = unsharded(run, trainer)
     load_best(run, trainer)
     corrected = correct_priors(run, trainer)
     fit_unknown(run, trainer)
@@ -247,6 +248,24 @@ def restore_finished(trainer: UnitTrainer, checkpoint: Path) -> None:
     weights = checkpoint / "model.safetensors"
     strict_load(trainer.model, load_file(weights), origin=str(weights))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def unsharded(run: UnitRun, trainer: UnitTrainer) -> UnitTrainer:
+    """With FSDP, a trainer over whole weights: those of the last checkpoint, which every rank reads."""
+    if not run.config.hardware.fsdp or world_size() == 1:
+        return trainer
+    from safetensors.torch import load_file
+
+    model, _ = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
+    weights = run.folder / f"checkpoint-{trainer.state.global_step}" / "model.safetensors"
+    strict_load(model, load_file(weights), origin=str(weights))
+    plain = run.config.model_copy(
+        update={"hardware": run.config.hardware.model_copy(update={"fsdp": False})}
+    )
+    whole, _ = build_trainer(replace(run, config=plain), model)
+    whole.state, whole.meter, whole.seen = trainer.state, trainer.meter, trainer.seen
+    whole.output_names = trainer.output_names
+    return whole
 
 
 def load_best(run: UnitRun, trainer: UnitTrainer) -> None:

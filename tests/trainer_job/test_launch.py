@@ -61,7 +61,6 @@ def test_auto_takes_every_gpu_that_shares_the_batch_evenly(tiny: Tiny, tmp_path:
         ([], 1, 2, 1, "ddp: 1 unit(s), 2 process(es)"),
         (["hardware.strategy=ddp"], 4, 2, 1, "ddp: as configured"),
         (["hardware.strategy=variant-per-gpu"], 1, 1, 2, "variant-per-gpu: as configured"),
-        (["hardware.fsdp=true"], 4, 2, 1, "ddp: hardware.fsdp"),
     ],
 )
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
@@ -79,6 +78,15 @@ def test_the_strategy_follows_the_units_and_says_why(
     found = choose_devices(config, ("0", "1"), units=units)
     assert (found.processes, found.lanes) == (processes, lanes)
     assert found.reason.startswith(reason)
+
+
+def test_sharded_weights_need_gpus_and_all_of_them_together(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "hardware.fsdp=true", "hardware.device=auto")
+    found = choose_devices(config, ("0", "1"), units=4)
+    assert (found.processes, found.lanes) == (2, 1)
+    assert found.reason.startswith("ddp: hardware.fsdp")
+    with pytest.raises(ConfigError, match="a CPU shards nothing"):
+        choose_devices(config, ())
 
 
 def test_each_lane_sees_a_gpu_of_its_own(tiny: Tiny, tmp_path: Path) -> None:
