@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--reduced", action="store_true", help="fewer rows, arms, steps: an hour on two CPU cores"
     )
+    parser.add_argument("--seeds", type=int, metavar="N", help="fewer than the scale has; may grow later")
     parser.add_argument(
         "--plain", action="store_true", help="take the settings as they are; look for no better ones"
     )
@@ -205,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.step != "write" and options.data is None:
         parser.error("--data: say where the five domains are, as {domain}/{split}.jsonl")
     scale = REDUCED if options.reduced else FULL
+    scale = replace(scale, seeds=options.seeds or scale.seeds)
     study = Study(options.data or Path(), options.out, scale, tuple(options.settings))
     study.out.mkdir(parents=True, exist_ok=True)
     if options.step != "write" and not options.plain:
