@@ -41,7 +41,7 @@ class Plan:
                 raise BadStore(f"{flag}-model {name!r} has no bundle in {store.root}; choose among: {known}")
             if name and name == store.default:
                 raise BadStore(f"{flag}-model {name!r} is the default itself; choose another of: {known}")
-        return [name for _, name, _ in self._parts if name]
+        return list(dict.fromkeys(name for _, name, _ in self._parts if name))
 
     @property
     def _parts(self) -> tuple[tuple[str, str, float], ...]:

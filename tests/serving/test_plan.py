@@ -31,6 +31,7 @@ def test_an_empty_plan_and_a_full_one_are_good() -> None:
     assert Plan().check().check_store(STORE) == []
     full = Plan("moe", 1, "layers", 100)
     assert full.check().check_store(STORE) == ["moe", "layers"]
+    assert Plan("moe", 1, "moe", 100).check_store(STORE) == ["moe"], "loaded once"
 
 
 @pytest.mark.parametrize(
