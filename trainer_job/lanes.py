@@ -59,8 +59,9 @@ class Lane:
         config_file = self.folder / "worker.json"
         mine = {**order, "units": [[unit.variant, unit.seed] for unit in self.units]}
         if self.devices.nodes.count > 1:
-            mine = announce(self.folder, mine)
-        write_json(config_file, mine)
+            announce(config_file, mine)
+        else:
+            write_json(config_file, mine)
         watch = Watch(self.folder, self.config.hardware.stall_seconds)
         code = run_worker(
             command(self.devices, config_file),

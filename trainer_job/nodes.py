@@ -69,11 +69,12 @@ def _master(environ: Mapping[str, str]) -> str:
     return f"{host}:{environ.get('PET_MASTER_PORT', '29400')}" if host else ""
 
 
-def announce(state: Path, order: Mapping[str, Any]) -> dict[str, Any]:
-    """The first node's: give this attempt a name of its own, and tell the others of it."""
-    named = {**order, "attempt": uuid.uuid4().hex}
-    write_json(state / ANNOUNCED, {"attempt": named["attempt"], "time": time.time()})
-    return named
+def announce(order_file: Path, order: Mapping[str, Any]) -> str:
+    """The first node's: write the order, under a name of its own, then tell the others of it."""
+    name = uuid.uuid4().hex
+    write_json(order_file, {**order, "attempt": name})
+    write_json(order_file.parent / ANNOUNCED, {"attempt": name, "time": time.time()})
+    return name
 
 
 def announce_end(state: Path, code: int) -> None:

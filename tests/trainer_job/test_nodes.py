@@ -8,6 +8,7 @@ import pytest
 
 from trainer_job.config import HardwareConfig
 from trainer_job.errors import ConfigError, JobError, Preempted
+from trainer_job.files import read_json
 from trainer_job.nodes import ALONE, Nodes, announce, announce_end, find_nodes, follow
 from trainer_job.process import StopRequest
 
@@ -51,13 +52,13 @@ def test_a_node_joins_each_attempt_once_and_ends_as_the_job_does(tmp_path: Path)
     def start(order: Path) -> int:
         joined.append(order)
         if len(joined) == 1:
-            announce(tmp_path, {"units": []})
+            announce(tmp_path / "worker.json", {"units": []})
         else:
             announce_end(tmp_path, 70)
         return 1
 
-    first = announce(tmp_path, {"units": []})
-    assert len(first["attempt"]) == 32
+    first = announce(tmp_path / "worker.json", {"units": []})
+    assert (read_json(tmp_path / "worker.json") or {}) == {"units": [], "attempt": first}
     assert follow(tmp_path, start=start, stop=StopRequest(), pause=0.001) == 70
     assert joined == [tmp_path / "worker.json"] * 2
 
