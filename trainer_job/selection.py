@@ -24,7 +24,7 @@ RULE = (
 )
 
 
-METHOD = "percentile bootstrap, paired over rows and, with several, over seeds"
+METHOD = "Percentile bootstrap, paired over rows and, with several, over seeds"
 
 
 @dataclass(frozen=True)

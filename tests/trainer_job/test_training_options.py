@@ -66,8 +66,11 @@ def test_bf16_trains_in_bf16(train: Train, plain: dict[str, Any]) -> None:
     assert losses(found) == pytest.approx(losses(plain), abs=0.1)
 
 
-def test_label_smoothing_raises_the_loss_floor(train: Train, plain: dict[str, Any]) -> None:
-    assert losses(train("training.label_smoothing=0.3"))[-1] > losses(plain)[-1]
+def test_label_smoothing_reaches_the_model(train: Train, tmp_path: Path, plain: dict[str, Any]) -> None:
+    found = train("training.label_smoothing=0.3")
+    assert found["weights_sha256"] != plain["weights_sha256"]
+    bundle = Layout(tmp_path / "results", tmp_path).unit(UNIT) / "bundle"
+    assert json.loads((bundle / "config.json").read_text(encoding="utf-8"))["label_smoothing"] == 0.3
 
 
 def test_layer_decay_holds_the_lower_blocks_closer(train: Train, plain: dict[str, Any]) -> None:
