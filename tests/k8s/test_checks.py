@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.checks import contents, engine, images, queries, smoke
+from k8s.checks import contents, engine, images, policy, queries, rendering, rules, schemas, smoke
 from trainer_job.config import RunConfig
 
 
@@ -150,3 +150,146 @@ def test_every_rule_and_panel_is_asked() -> None:
     assert sum(origin.startswith(("alert", "recorded")) for origin in origins) == len(queries.rules())
     assert any(origin.startswith("training.json") for origin in origins)
     assert not any("$" in query.expression for query in queries.all_queries())
+
+
+POLICIES = rendering.BASE / "network-policies.yaml"
+BUILT = {"components": [{"name": "Some_Thing", "version": "1.0"}, {"name": "torch", "version": "2.0"}]}
+
+
+class Inside(Fake):
+    """An image that holds distributions and one Debian package."""
+
+    def __init__(self, distributions: list[tuple[str, str]]) -> None:
+        super().__init__({}, 1.0)
+        self.found = distributions
+
+    def run_hardened(self, image: str, *arguments: str, options: Any = ()) -> engine.Completed:
+        if "dpkg-query" in options:
+            return completed("libc6 2.36\n")
+        return completed(json.dumps(self.found))
+
+
+def write_bill(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **options: Any) -> engine.Completed:
+        Path(command[command.index("-o") + 1]).write_text(json.dumps(BUILT))
+        return completed("")
+
+    monkeypatch.setattr(contents, "beside", lambda tool: tool)
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_a_bill_of_materials_holds_what_the_image_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bill(monkeypatch)
+    inside: Any = Inside([("some-thing", "1.0"), ("torch", "2.0+cpu")])
+    line = contents.bill_of_materials(inside, "image", Path("a.lock"), tmp_path / "bills" / "a.json")
+    assert "2 distributions and 1 packages" in line
+    written = json.loads((tmp_path / "bills" / "a.json").read_text())["components"]
+    assert written[-1]["purl"] == "pkg:deb/debian/libc6@2.36"
+
+
+def test_an_image_that_holds_something_else_than_its_lock_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bill(monkeypatch)
+    inside: Any = Inside([("some-thing", "1.1"), ("torch", "2.0")])
+    with pytest.raises(engine.CheckError, match=r"a\.lock and the image differ in .*some-thing.*1\.0"):
+        contents.bill_of_materials(inside, "image", Path("a.lock"), tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "expected"),
+    [
+        ([{"name": "a", "skip_reason": "not found"}], "finds data for none of 1"),
+        ([{"name": "a", "vulns": []}, {"name": "b", "skip_reason": "x"}], "knows no weakness of 1 of 2"),
+    ],
+)
+def test_an_audit_says_how_much_it_knows(
+    dependencies: list[Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "beside", lambda tool: tool)
+    answer = completed(json.dumps({"dependencies": dependencies}))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: answer)
+    assert expected in contents.audit([])
+
+
+def test_a_known_weakness_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "beside", lambda tool: tool)
+    answer = completed(json.dumps({"dependencies": [{"name": "a", "vulns": [{"id": "CVE-1"}]}]}))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: answer)
+    with pytest.raises(engine.CheckError, match="CVE-1"):
+        contents.audit([])
+
+
+def test_without_its_tools_a_check_says_that_it_covers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "beside", lambda tool: None)
+    fake: Any = Fake({}, 1.0)
+    assert contents.audit([]).startswith("not covered")
+    assert contents.bill_of_materials(fake, "image", Path("a"), Path("b")).startswith("not covered")
+
+
+def test_a_build_context_holds_what_the_ignore_file_lets_in_and_no_caches(tmp_path: Path) -> None:
+    context = images.copy_context(tmp_path)
+    assert (context / "serving" / "app.py").is_file()
+    assert (context / "locks" / "install.sh").is_file()
+    assert not (context / "tests").exists()
+    assert not list(context.rglob("__pycache__"))
+
+
+def test_checkovs_findings_and_its_own_failures_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = {"file_path": "/base.yaml", "resource": "Job.a", "check_id": "CKV_1", "check_name": "no"}
+    report = {"summary": {"passed": 3, "parsing_errors": 0}, "results": {"failed_checks": [item]}}
+    monkeypatch.setattr(policy, "tool", lambda: "checkov")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: completed(json.dumps(report)))
+    assert policy.policy_faults({"base": []}) == (3, ["base: Job.a: CKV_1: no"])
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: completed("what"))
+    with pytest.raises(RuntimeError, match="no report"):
+        policy.policy_faults({"base": []})
+
+
+@pytest.mark.skipif(policy.tool() is None, reason="checkov is not installed")
+def test_checkov_finds_nothing_in_the_job_and_something_in_a_broken_one() -> None:
+    stream, broken = (
+        [*rendering.read(rendering.BASE / "train-job.yaml"), rendering.read(POLICIES)[0]] for _ in range(2)
+    )
+    rendering.of_kind(broken, "Job")[0]["spec"]["template"]["spec"]["containers"][0].pop("securityContext")
+    passed, faults = policy.policy_faults({"good": stream, "broken": broken})
+    assert passed > 100
+    assert any(fault.startswith("broken:") for fault in faults)
+    assert not any(fault.startswith("good:") for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind", "change", "message"),
+    [
+        ("multinode", "JobSet", {"replicas": 2}, "'replicas' was unexpected"),
+        ("multinode", "JobSet", {"ttlSecondsAfterFinished": "week"}, "'week' is not of type"),
+        ("keda", "ScaledObject", {"triggers": []}, "triggers"),
+        ("kueue", "LocalQueue", {"clusterQueues": "a"}, "'clusterQueues' was unexpected"),
+        ("monitoring", "PodMonitor", {"podMetricsEndpoints": [{"ports": "a"}]}, "'ports' was unexpected"),
+    ],
+)
+@pytest.mark.skipif(rendering.kubectl() is None, reason="kubectl is not on the path")
+def test_custom_kinds_are_held_against_their_schemas(
+    overlay: str, kind: str, change: dict[str, Any], message: str
+) -> None:
+    stream = rendering.render(rendering.OVERLAYS / overlay)
+    assert schemas.schema_faults(stream) == []
+    rendering.of_kind(stream, kind)[0]["spec"].update(change)
+    assert any(message in fault for fault in schemas.schema_faults(stream))
+
+
+@pytest.mark.skipif(rendering.kubectl() is None, reason="kubectl is not on the path")
+def test_a_sets_job_is_held_against_kubernetes_schemas_and_our_rules() -> None:
+    stream = rendering.render(rendering.OVERLAYS / "multinode")
+    spec = rendering.of_kind(stream, "JobSet")[0]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    spec["completion"] = 2
+    spec["template"]["spec"]["hostNetwork"] = True
+    assert any("completion" in fault for fault in schemas.schema_faults(stream))
+    assert any("hostNetwork" in fault for fault in rules.faults(stream))
+
+
+def test_a_kind_that_nobody_knows_is_a_fault() -> None:
+    manifest = {"apiVersion": "a.example/v1", "kind": "Thing", "metadata": {"name": "x"}}
+    assert any("no schema in crds.yaml" in fault for fault in schemas.schema_faults([manifest]))
