@@ -69,6 +69,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             allowed=config.domain_labels or [],
             bias=config.domain_bias,
             dropout=config.domain_dropout,
+            gain=config.domain_gain,
         )
         self.variant = variant_of(config, self.family)
         self.gate = gate_of(config) if config.has_gate else None

@@ -41,6 +41,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         num_experts: E, experts of a `moe` block, of which two answer.
         domain_bias: whether the domain weights add a class bias.
         domain_dropout: share of given domain ids that training hides.
+        domain_gain: factor on what the domain head reads: how fast it learns beside the rest (see `domains`).
         domain_loss, geometry_loss, balance_loss: weights of the auxiliary losses.
         mask_absent_labels: whether classes that a domain lacks are ruled out, in training and at inference.
         max_length: longest text in tokens that this model was trained on.
@@ -82,6 +83,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     num_experts: int = 4
     domain_bias: bool = True
     domain_dropout: float = 0.5
+    domain_gain: float = 1.0
     domain_loss: float = 0.1
     geometry_loss: float = 0.05
     balance_loss: float = 0.01
@@ -142,6 +144,10 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         for name in ("domain_dropout", "label_smoothing", "dropout"):
             share = getattr(self, name)
             _require(share is None or 0 <= share <= 1, f"{name} {share} is no share; set 0 ≤ {name} ≤ 1")
+        _require(
+            self.domain_gain > 0,
+            f"domain_gain {self.domain_gain} is not above 0; set domain_gain > 0, such as 10",
+        )
         for name in ("domain_loss", "geometry_loss", "balance_loss"):
             _require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative; set {name} ≥ 0")
 

@@ -34,7 +34,9 @@ def half_text_away(content: Tensor) -> Tensor:
     count = content.sum(-1, keepdim=True)  # (B, 1)
     order = content.cumsum(-1) - 1  # a content token's number
     wanted = (order + torch.div(count, 2, rounding_mode="floor")) % count.clamp(min=1)
-    places = torch.argsort((~content).to(torch.uint8), dim=-1, stable=True)  # content positions first
+    # Content positions by number; the others go to a slot behind the last (no sort: ONNX has no stable one).
+    places = torch.zeros(content.shape[0], content.shape[1] + 1, dtype=positions.dtype, device=content.device)
+    places = places.scatter(-1, torch.where(content, order, content.shape[1]), positions)
     return torch.where(content, places.gather(-1, wanted.clamp(min=0)), positions)
 
 

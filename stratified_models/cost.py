@@ -10,6 +10,7 @@ experts.
 from __future__ import annotations
 
 from stratified_models.config import StratifiedConfig
+from stratified_models.errors import ModelError
 from stratified_models.registry import added_parameters, family_of
 from stratified_models.variants.moe import ANSWERING
 
@@ -45,7 +46,7 @@ def _gate_cost(config: StratifiedConfig, length: int) -> float:
 
 
 def _block_cost(config: StratifiedConfig, length: int, inner: int, dense: bool) -> float:
-    """Operations that the variant adds over all its blocks."""
+    """Operations that the variant adds over all its blocks. Raises ModelError for one that has no entry."""
     width, strata = config.hidden_size, config.num_strata
     heads = int(config.backbone_config.num_attention_heads)
     changed = len(config.stratified_blocks)
@@ -58,6 +59,10 @@ def _block_cost(config: StratifiedConfig, length: int, inner: int, dense: bool) 
         return changed * 2 * 2 * width * sum(max(16, 2 * rank) for rank in config.ranks)
     if config.variant == "layers":
         return changed * (2 * 2 * strata * (2 * width + 1) + 2 * strata)
+    if config.variant != "moe":
+        raise ModelError(
+            f"the cost of variant {config.variant!r} is not written down; add its products to `_block_cost`"
+        )
     answering = config.num_experts if dense else ANSWERING
     router = 2 * config.num_experts * (width + strata)
     return len(config.stratified_blocks[1::2]) * ((answering - 1) * 4 * width * inner + router)

@@ -31,18 +31,31 @@ class DomainReading(NamedTuple):
 
 
 class DomainHead(nn.Module):
-    """Linear domain classifier, zero-initialised, with an optional class bias per domain."""
+    """Linear domain classifier, zero-initialised, with an optional class bias per domain.
+
+    `gain` multiplies what it reads. The features of a text are means over tokens and lie close together (a
+    spread of 0.16 about values of up to 1.9, on MiniLM), and Adam moves every weight about equally per step:
+    with 1 the head is still learning when the encoder is done.
+    """
 
     allowed: Tensor
 
     def __init__(
-        self, *, width: int, domains: int, classes: int, allowed: list[list[int]], bias: bool, dropout: float
+        self,
+        *,
+        width: int,
+        domains: int,
+        classes: int,
+        allowed: list[list[int]],
+        bias: bool,
+        dropout: float,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(domains, width))
         self.bias = nn.Parameter(torch.empty(domains))
         self.class_bias = nn.Parameter(torch.empty(domains, classes)) if bias else None
-        self.dropout = dropout
+        self.dropout, self.gain = dropout, gain
         self._allowed = [[1.0 if c in ids else 0.0 for c in range(classes)] for ids in allowed]
         self.register_buffer("allowed", torch.empty(domains, classes), persistent=False)
 
@@ -66,7 +79,8 @@ class DomainHead(nn.Module):
         global generator; the head's own loss still sees it through `known`.
         """
         with torch.autocast(device_type=pooled.device.type, enabled=False):
-            logits = pooled.detach().to(self.weight.dtype) @ self.weight.T + self.bias  # (B, N)
+            read = self.gain * pooled.detach().to(self.weight.dtype)
+            logits = read @ self.weight.T + self.bias  # (B, N)
             energy = -torch.logsumexp(logits, dim=-1)
             inferred = torch.softmax(logits.detach(), dim=-1)
             if domain_id is None:

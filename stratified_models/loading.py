@@ -27,6 +27,8 @@ from stratified_models.tokenizer import load_tokenizer
 
 __all__ = ["LoadReport", "load_pretrained"]
 
+DOMAIN_GAIN = 10.0  # of new models; a bundle written without one has 1
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -99,7 +101,7 @@ def load_pretrained(
         dropout=dropout,
         pad_token_id=tokenizer.pad_token_id,
         special_token_ids=adapter.special_token_ids(tokenizer),
-        **options,
+        **{"domain_gain": DOMAIN_GAIN, **options},
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

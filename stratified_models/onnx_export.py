@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from stratified_models.base import StratifiedForSequenceClassification
 
-__all__ = ["OPSET", "TOLERANCE", "Measure", "OnnxExport", "export_onnx"]
+__all__ = ["OPSET", "TOLERANCE", "Measure", "OnnxExport", "export_onnx", "field_of"]
 
 OPSET = 20  # opset 23's Attention does not take this mask in onnxruntime 1.32
 TOLERANCE = 1e-4
@@ -155,8 +155,7 @@ def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, domain_id: Tensor) -> tuple[Tensor, ...]:
             reply = self.model(input_ids=input_ids, attention_mask=attention_mask, domain_id=domain_id)
-            # What readers of the graph know as energy is the score that the model chose.
-            return tuple(reply["unknown" if name == "energy" else name] for name in names)
+            return tuple(reply[field_of(name)] for name in names)
 
     names = OUTPUTS if model.gate is None else (*OUTPUTS, *STRATA_OUTPUTS)
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_length)
@@ -219,10 +218,16 @@ def _reference(
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     with torch.inference_mode():
         reply = model(input_ids=ids, attention_mask=mask, domain_id=torch.tensor(domains))
-    return {name: reply[name].numpy() for name in names}
+    return {name: reply[field_of(name)].numpy() for name in names}
+
+
+def field_of(name: str) -> str:
+    """The model's output behind a graph's: what readers know as energy is the score that the model chose."""
+    return "unknown" if name == "energy" else name
 
 
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest absolute difference; infinite where either is not a number."""
-    worst = float(np.abs(found - expected).max())
+    """Largest difference, absolute below 1 and relative above, as distances have no bound; infinite where one
+    is not a number."""
+    worst = float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
     return worst if np.isfinite(worst) else float("inf")

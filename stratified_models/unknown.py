@@ -2,7 +2,7 @@
 
 - `mahalanobis`, relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): the smallest squared
   distance to a domain's mean under the covariance within domains, less the squared distance to the mean of
-  all under the covariance of all. What makes every text far from every domain cancels.
+  all under the covariance of all, per dimension. What makes every text far from every domain cancels.
 - `nearest`, distance on the unit sphere to the k-th nearest of the kept training rows (Sun et al. 2022,
   arXiv:2204.06507).
 
@@ -102,16 +102,22 @@ class FeatureScores(nn.Module):
         self.kept.copy_(nn.functional.normalize(x[chosen], dim=-1))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Both scores of `features` (B, D), each (B,)."""
-        x = features.detach().to(self.centre.dtype)
-        own = (x @ self.within.T)[:, None] - self.means @ self.within.T  # (B, N, D)
-        background = ((x - self.centre) @ self.overall.T).square().sum(-1)
-        alike = nn.functional.normalize(x, dim=-1) @ self.kept.T  # (B, A), cosines
+        """Both scores of `features` (B, D), each (B,); `mahalanobis` per dimension.
+
+        In double precision: two large distances that nearly cancel, and the root of a number near zero, would
+        otherwise differ between engines by more than an export may.
+        """
+        x = features.detach().double()
+        within, overall = self.within.double(), self.overall.double()
+        own = ((x[:, None] - self.means.double()) @ within.T).square().sum(-1)  # (B, N)
+        background = ((x - self.centre.double()) @ overall.T).square().sum(-1)
+        alike = nn.functional.normalize(x, dim=-1) @ self.kept.double().T  # (B, A), cosines
         near = alike.topk(min(NEIGHBOUR, self.kept.shape[0]), dim=-1).values[:, -1]
-        return {
-            "mahalanobis": own.square().sum(-1).amin(-1) - background,
+        found = {
+            "mahalanobis": (own.amin(-1) - background) / x.shape[-1],
             "nearest": (2 - 2 * near).clamp(min=0).sqrt(),
         }
+        return {name: value.to(self.centre.dtype) for name, value in found.items()}
 
 
 @torch.no_grad()

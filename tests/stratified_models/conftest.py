@@ -92,6 +92,8 @@ def move_(model: StratifiedForSequenceClassification, seed: int = 1) -> Stratifi
         if name.startswith("backbone."):
             continue
         spread = 0.3 if not bool(parameter.any()) else 0.05
+        if name == "domain_head.weight":
+            spread /= model.config.domain_gain
         parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
     model.train(False)
     return model

@@ -6,7 +6,12 @@ import pytest
 import torch
 from transformers import DistilBertConfig
 
-from stratified_models import StratifiedConfig, StratifiedForSequenceClassification, flops_per_token
+from stratified_models import (
+    ModelError,
+    StratifiedConfig,
+    StratifiedForSequenceClassification,
+    flops_per_token,
+)
 
 DOMAINS = ["a", "b", "c", "d", "e"]
 OWN = {
@@ -60,3 +65,10 @@ def test_every_expert_costs_three_times_the_two() -> None:
 
 def test_longer_texts_cost_more_a_token() -> None:
     assert flops_per_token(config("none", 384), 512) > flops_per_token(config("none", 384), 64)
+
+
+def test_a_variant_whose_cost_is_not_written_down_says_so() -> None:
+    unknown = config("routing", 384)
+    unknown.variant = "sixth"
+    with pytest.raises(ModelError, match="cost of variant 'sixth' is not written down"):
+        flops_per_token(unknown, 64)

@@ -56,7 +56,7 @@ def test_mahalanobis_is_the_difference_of_two_squared_distances() -> None:
 
     expected = min(squared(row[0].double() - mean, within) for mean in means)
     expected -= squared(row[0].double() - x.double().mean(0), overall)
-    assert float(module(row)["mahalanobis"]) == pytest.approx(expected, rel=1e-3)
+    assert 6 * float(module(row)["mahalanobis"]) == pytest.approx(expected, rel=1e-3)  # per dimension, of six
 
 
 def test_nearest_is_the_distance_to_the_tenth_neighbour_on_the_sphere() -> None:
