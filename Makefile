@@ -56,6 +56,15 @@ check: $(VENV)/.dev ## The gate without its tests
 models-table: $(VENV)/.dev ## Cost and exactness of every variant on every family, into docs/models.md (some ten minutes)
 	$(BIN)/python -m benchmarks.models $(ARGS)
 
+bench: $(VENV)/.dev ## Engines, the strata's price, the server, training: ten minutes on two idle cores, a table at the end
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.dev ## Five other servers, each in an environment of its own that is built first (ARGS="--cache DIR")
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-gpu: $(VENV)/.dev ## Serving and training on one GPU; skipped, with the reason, without one
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
 smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
 	$(BIN)/python -m pytest -m smoke --override-ini 'addopts=-ra' -v tests/integration
 
@@ -101,6 +110,24 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/.demo: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,demo]'
 	@touch $@
+
+##@ Prove the service
+.PHONY: faults fuzz soak bench-scheduler bench-overload
+faults: $(VENV)/.dev ## Floods, kills, ten thousand connections: what is too heavy for the gate
+	HEAVY=1 $(BIN)/python -m pytest -s -v --timeout 900 tests/integration/test_faults_heavy.py $(ARGS)
+
+fuzz: $(VENV)/.dev ## Random messages to every servicer (FUZZ_MINUTES=10)
+	FUZZ_EXAMPLES=100000 FUZZ_MINUTES=$${FUZZ_MINUTES:-10} $(BIN)/python -m pytest -v --timeout 3600 \
+	  tests/integration/test_faults_fuzz.py $(ARGS)
+
+soak: $(VENV)/.dev ## Mixed load with swaps (MINUTES=30): memory, threads, event loop, books; prints a table
+	$(BIN)/python -m benchmarks.soak --minutes $${MINUTES:-30} $(ARGS)
+
+bench-scheduler: $(VENV)/.dev ## Our scheduler, a fixed window, no batching: the same arrivals on a simulated clock
+	$(BIN)/python -m benchmarks.scheduler $(ARGS)
+
+bench-overload: $(VENV)/.dev ## 50 to 300 % of measured capacity: what is answered in time, how soon the rest is refused
+	$(BIN)/python -m benchmarks.overload --models $(RESULTS) $(ARGS)
 
 ##@ Operate it
 .PHONY: manifests-check images-check monitoring-check
