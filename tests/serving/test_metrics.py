@@ -40,13 +40,18 @@ NAMES = [
     "stratified_confidence",
     "stratified_out_of_domain_total",
     "stratified_stratum_occupancy",
+    "stratified_canary_calls_total",
+    "stratified_shadow_items_total",
+    "stratified_shadow_score_difference",
     "stratified_drift",
     "stratified_model_created_timestamp_seconds",
     "stratified_model_info",
     "stratified_model_load_seconds",
     "stratified_engine_comparison_seconds",
+    "stratified_model_memory_bytes",
     "stratified_model_ready",
     "stratified_model_swaps_total",
+    "stratified_engine_hangs_total",
     "stratified_event_loop_lag_seconds",
     "stratified_inference_busy_seconds_total",
     "stratified_certificate_expiry_timestamp_seconds",
@@ -141,3 +146,13 @@ def test_a_model_tells_when_it_was_made_and_its_successor_goes_on(made: Metrics)
     assert value(made, "model_created_timestamp_seconds", model=name) == 1767323045 + 86400
     made.forget_model(new, successor=None)
     assert value(made, "model_created_timestamp_seconds", model=name) is None
+
+
+def test_series_of_canary_and_shadow_exist_before_anything_happens(made: Metrics) -> None:
+    made.declare_shadow("moe")
+    for outcome in metrics.SHADOW_OUTCOMES:
+        assert value(made, "shadow_items_total", model="moe", outcome=outcome) == 0
+    for target in metrics.CANARY_TARGETS:
+        assert value(made, "canary_calls_total", target=target) == 0
+    assert value(made, "shadow_score_difference_count", model="moe") == 0
+    assert value(made, "engine_hangs_total") == 0
