@@ -6,6 +6,7 @@ Ports are handed out by the system; everything is on loopback, and stopped at th
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from serving.app import App
 from serving.client import CallFailed, Client
 from serving.engines.fake import FakeSource
+from serving.logs import configure
 from tests.serving.conftest import settings
 
 
@@ -28,6 +30,7 @@ def fake_service(source: FakeSource | None, *, models: Path = Path("unused"), po
     """A service on a thread, with the models of `source`, or without one the bundles in `models`; yields its
     target.
     """
+    configure(level="ERROR", fmt="json", stream=io.StringIO())
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

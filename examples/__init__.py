@@ -1,0 +1,1 @@
+"""Programs that ask the service, each whole; README.md lists them."""
