@@ -41,13 +41,17 @@ def one_start(models: Path, flags: Sequence[str]) -> dict[str, float]:
     if process.stderr is None:
         raise RuntimeError("the program's log cannot be read")
     seen: dict[str, float] = {}
+    other: list[str] = []
     try:
         for line in process.stderr:
+            if not line.startswith("{"):
+                other.append(line.rstrip())  # a library that speaks for itself, or why there is no start
+                continue
             event = json.loads(line)["event"]
             seen.setdefault(event, time.monotonic() - began)
             if event == "ready":
                 return seen
-        raise RuntimeError(f"the program ended before it was ready; last it said: {list(seen)[-1:]}")
+        raise RuntimeError(f"the program ended before it was ready: {[*other, *seen][-3:]}")
     finally:
         process.terminate()
         process.stderr.read()
