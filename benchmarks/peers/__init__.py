@@ -1,0 +1,1 @@
+"""Our service beside five others: how each is installed, started and asked."""
