@@ -129,6 +129,10 @@ bench-scheduler: $(VENV)/.dev ## Our scheduler, a fixed window, no batching: the
 bench-overload: $(VENV)/.dev ## 50 to 300 % of measured capacity: what is answered in time, how soon the rest is refused
 	$(BIN)/python -m benchmarks.overload --models $(RESULTS) $(ARGS)
 
+.PHONY: release
+release: $(VENV)/.dev ## Wheel and sdist into dist/, tried in an empty environment, and the changelog's entry: VERSION=0.1.0
+	$(BIN)/python -m release $(VERSION) $(ARGS)
+
 ##@ Operate it
 .PHONY: manifests-check images-check monitoring-check
 manifests-check: $(VENV)/.dev $(VENV)/policy/bin/checkov ## Manifests, overlays: schemas of three Kubernetes versions, policies, our rules

@@ -1,0 +1,1 @@
+"""Makes a release: what is built, tried out and written down; nothing is uploaded."""
