@@ -203,6 +203,7 @@ def running(folder: Path) -> Iterator[System]:
     Raises CheckError when one does not come up, or ends otherwise than it must: the job with 75, the others
     with 0.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     service, probe, metrics, training, web = free_ports(5)
     cluster = ThreadingHTTPServer(("127.0.0.1", 0), ClusterStandIn)
     threading.Thread(target=cluster.serve_forever, daemon=True).start()
