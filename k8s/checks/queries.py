@@ -15,7 +15,9 @@ import yaml
 
 from k8s.checks import dashboards
 from k8s.checks.manifests import RULES
+from k8s.checks.rendering import OVERLAYS
 
+SCALED = OVERLAYS / "keda" / "scaled-object.yaml"
 COMPARISON = re.compile(r"(==|!=|>=|<=|>|<)(?= )")
 
 
@@ -44,7 +46,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def all_queries() -> list[Query]:
-    """Recorded series, alert conditions, and every panel's queries."""
+    """Recorded series, alert conditions, every panel's queries, and those that KEDA scales by."""
     found = []
     for rule in rules():
         if "record" in rule:
@@ -56,4 +58,5 @@ def all_queries() -> list[Query]:
         for panel in model["panels"]:
             origin = f"{name}, panel {panel['title']!r}"
             found += [Query(origin, filled(target["expr"])) for target in panel["targets"]]
-    return found
+    scaled = yaml.safe_load(SCALED.read_text(encoding="utf-8"))["spec"]["triggers"]
+    return found + [Query("KEDA", trigger["metadata"]["query"]) for trigger in scaled]
