@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from serving.cache import caches
 from serving.engines.base import Engine, Shareable
 from serving.errors import BadStore
 from serving.lane import Job, Lane
@@ -74,7 +75,8 @@ class Deployer:
             hang_seconds=self._settings.hang_seconds,
         )
         lane.start()
-        self._models.add(Deployment(loaded.card, loaded.encoder, lane, lease))
+        encoder, results = caches(self._settings, loaded.encoder, metrics=self._metrics, clock=self._clock)
+        self._models.add(Deployment(loaded.card, encoder, lane, lease, results=results))
         self._metrics.ready.labels(name).set(1)
         if old is not None:
             self._retire(old)

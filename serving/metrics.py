@@ -87,6 +87,12 @@ class Metrics:
         self.rejected = counter("rejected", "Calls turned away before any work.", "reason", REJECT_REASONS)
         self.dropped = counter("dropped", "Accepted items that were not computed.", "reason", DROP_REASONS)
         self.item_errors = counter("item_errors", "Items answered with an error.", "reason", ITEM_ERRORS)
+        self.cache_lookups = Counter(
+            "stratified_cache_lookups",
+            "Look-ups in a cache, by what they found.",
+            ("cache", "outcome"),
+            registry=r,
+        )
         self.hangs = counter(
             "engine_hangs", "Threads left behind because the engine did not come back in time."
         )

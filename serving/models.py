@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from serving.cache import Results
 from serving.encoding import Encoder
 from serving.errors import EngineCrashed, ModelNotFound, ModelNotLoaded, ModelNotReady
 from serving.lane import Lane
@@ -44,14 +45,15 @@ class Holders:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A loaded model: what is known about it, its tokenizer, the way through its engine, who uses it, and the
-    room that it holds.
+    """A loaded model: what is known about it, its tokenizer, the way through its engine, the room that it
+    holds, what it has answered before, and who uses it.
     """
 
     card: ModelCard
     encoder: Encoder
     lane: Lane
     lease: Lease | None = None
+    results: Results | None = None
     holders: Holders = field(default_factory=Holders)
 
 

@@ -165,9 +165,15 @@ class Pipeline:
             for item, entry in zip(items, encoded, strict=True)
             if isinstance(entry, Encoded)
         ]
-        return await deployment.lane.submit(
-            engine_items, deadline=deadline, patient=manner.patient, caller=manner.caller
-        )
+
+        async def compute(items: Sequence[EngineItem]) -> Sequence[Outcome]:
+            return await deployment.lane.submit(
+                items, deadline=deadline, patient=manner.patient, caller=manner.caller
+            )
+
+        if deployment.results is None:
+            return list(await compute(engine_items))
+        return await deployment.results.through(engine_items, compute)
 
     def _interpreted(
         self,

@@ -98,6 +98,11 @@ class Settings(BaseModel):
         description="bf16: where the processor or GPU has it; int8: the quantised file, whose loss of "
         "accuracy its manifest states",
     )
+    token_cache: int = Field(8, ge=0, description="most MiB of a model's cache of tokenised texts; 0: none")
+    result_cache: int = Field(
+        0, ge=0, description="most MiB of a model's cache of outputs, by the hash of a text's tokens; 0: none"
+    )
+    result_entries: int = Field(100_000, ge=1, description="most outputs in it")
     bucket_count: int = Field(
         12, ge=0, description="most graphs that openvino compiles for single lengths; 0: none"
     )

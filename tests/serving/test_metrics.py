@@ -47,6 +47,7 @@ NAMES = [
     "stratified_model_created_timestamp_seconds",
     "stratified_model_info",
     "stratified_model_load_seconds",
+    "stratified_cache_lookups_total",
     "stratified_engine_comparison_seconds",
     "stratified_model_memory_bytes",
     "stratified_model_ready",
