@@ -118,7 +118,8 @@ def write_hparams(logs: Path, *, settings: Mapping[str, Any], figures: Mapping[s
 
     shown = {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
     with SummaryWriter(str(logs)) as writer:
-        for summary in hparams(shown, dict(figures)):
+        summaries: Any = hparams
+        for summary in summaries(shown, dict(figures)):
             writer._get_file_writer().add_summary(summary)
         for name, value in figures.items():
             writer.add_scalar(name, value)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from trainer_job.errors import ConfigError
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
-CLOSERS = {"mlflow": "end_run", "wandb": "finish"}
 
 
 def check_trackers(report_to: Sequence[str]) -> None:
@@ -26,11 +26,20 @@ def check_trackers(report_to: Sequence[str]) -> None:
 
 
 def log_final(report_to: Sequence[str], figures: Mapping[str, float]) -> None:
-    """Add the unit's final figures to its run, then close the run."""
+    """Add a unit's final figures to its run, and close the run where the Trainer left it open."""
     for name in report_to:
         library = importlib.import_module(PACKAGES[name])
-        if name == "mlflow" and library.active_run() is not None:
-            library.log_metrics(dict(figures))
-        if name == "wandb" and library.run is not None:
-            library.log(dict(figures))
-        getattr(library, CLOSERS[name])()
+        (_log_mlflow if name == "mlflow" else _log_wandb)(library, figures)
+
+
+def _log_mlflow(mlflow: Any, figures: Mapping[str, float]) -> None:
+    run = mlflow.active_run() or mlflow.last_active_run()  # some versions of the Trainer end it themselves
+    if run is not None:
+        mlflow.log_metrics(dict(figures), run_id=run.info.run_id)
+    mlflow.end_run()
+
+
+def _log_wandb(wandb: Any, figures: Mapping[str, float]) -> None:
+    if wandb.run is not None:
+        wandb.log(dict(figures))
+    wandb.finish()

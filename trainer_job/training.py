@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def build_arguments(
         dataloader_persistent_workers=hardware.workers > 0,
         activation_checkpointing=training.activation_checkpointing,
         torch_compile=training.torch_compile,
-        fsdp=hardware.fsdp and processes > 1,
+        fsdp=cast(Any, hardware.fsdp and processes > 1),  # its annotation is older than its meaning
         fsdp_config={"version": 2, "auto_wrap_policy": "NO_WRAP", "reshard_after_forward": False},
     )
     _refuse_data_parallel(arguments, processes)

@@ -131,13 +131,13 @@ def bundle_fault() -> None:
     if order.get("at") == "bundling":
         from trainer_job import unit_record
 
-        original = unit_record.write_unit_bundle
+        original = vars(unit_record)["write_unit_bundle"]
 
         def struck(*args: Any, **kwargs: Any) -> None:
             original(*args, **kwargs)
             Fault(order).strike(None)
 
-        unit_record.write_unit_bundle = struck
+        vars(unit_record)["write_unit_bundle"] = struck
 
 
 def faulty_command(devices: Devices, order: Path) -> list[str]:

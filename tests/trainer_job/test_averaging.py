@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def test_the_average_is_that_of_the_formula_and_of_torch() -> None:
     for number, weights in enumerate(seen[1:], start=1):
         decay = min(0.5, (1 + number) / (10 + number))
         torch_average = [expected.clone()]
-        get_ema_multi_avg_fn(decay)(torch_average, [weights], 1)
+        multiply: Any = get_ema_multi_avg_fn
+        multiply(decay)(torch_average, [weights], 1)
         expected = decay * expected + (1 - decay) * weights
         assert torch.allclose(expected, torch_average[0])
     assert torch.allclose(average.average["weight"], expected, atol=1e-5)

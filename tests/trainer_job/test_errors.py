@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer_job import errors
-from trainer_job.__main__ import EXIT_CODES
+from trainer_job.cli import EXIT_CODES
 
 DOCUMENTED = {0, 1, 2, 3, 42, 70, 75}
 

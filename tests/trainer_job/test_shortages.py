@@ -42,7 +42,7 @@ def test_other_errors_keep_their_kind() -> None:
 
 def test_batches_are_halved_down_to_one_row_at_the_same_global_batch(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config(tmp_path)
-    sizes = []
+    sizes: list[int] = []
     while (event := shrink(tmp_path, config, failure(len(sizes)), ranks=2)) is not None:
         sizes.append(event["micro_batch_size"]["to"])
         smaller = fitted(config, UNIT, read_shortages(tmp_path))
