@@ -15,7 +15,6 @@ from serving.types import (
     Options,
     TokenStrata,
 )
-from stratified_models.diagnostics import divergence
 
 
 def softmax(logits: Sequence[float], *, temperature: float = 1.0) -> list[float]:
@@ -30,6 +29,8 @@ def saliency(strata: Sequence[Sequence[float]], mean: Sequence[float]) -> list[f
     """How far each token's strata p are from the text's mean p̄: KL(p ‖ p̄), in nats, ≥ 0; 0 without strata."""
     if not mean:
         return [0.0] * len(strata)
+    from stratified_models.diagnostics import divergence  # brings torch, which the ports must not wait for
+
     return [float(value) for value in divergence(strata, mean)]
 
 
