@@ -114,7 +114,8 @@ SERVICE = Dashboard(
         Panel("Event loop", "s", "Delay of the event loop's heartbeat; high when something blocks it.",
               _quantiles("stratified_event_loop_lag_seconds", "instance")),
         Panel("Memory", "bytes", "Resident memory of each pod.",
-              ((f"process_resident_memory_bytes{{{PODS}}}", "{{instance}}"),)),
+              ((f"process_resident_memory_bytes{{{PODS}}} and on (instance) stratified_model_ready",
+                "{{instance}}"),)),
     ),
 )  # fmt: skip
 

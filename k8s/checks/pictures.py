@@ -52,6 +52,7 @@ def draw_panel(axes: Any, system: live.System, panel: dashboards.Panel) -> None:
                 lines += 1
     axes.set_title(panel.title, fontsize=9, loc="left")
     axes.set_ylabel(UNITS.get(panel.unit, ""), fontsize=7)
+    axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=6)
     if 0 < lines <= 8:
