@@ -4,8 +4,8 @@
     python -m benchmarks.cold_start --models results/hf_trainer_stratified --rounds 5
 
 Starts the real program on free ports, reads its log until it says that it is ready, and stops it again; takes
-medians over the rounds. The first round is left out: it reads the packages from the disk. Flags that are not ours are
-handed to the program.
+medians over the rounds. The first round is left out: it reads the packages from the disk. Flags that are not
+ours are handed to the program.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "opentelemetry", "p
 
 
 def test_the_ports_wait_for_no_model_library() -> None:
-    """All that is imported before the ports answer; these take seconds, and an orchestrator probes meanwhile."""
+    """All that is imported before they answer; these take seconds, and an orchestrator probes meanwhile."""
     code = (
         "import sys, serving.__main__, serving.running, serving.settings;"
         f"print([name for name in {HEAVY} if name in sys.modules])"
