@@ -72,7 +72,7 @@ def divergence(strata: ArrayLike, mean: ArrayLike) -> Array:
     p, usual = _shares(strata), np.asarray(mean, dtype=np.float64)
     known = (p > 0) & (usual > 0)
     ratio = np.where(known, p, 1.0) / np.where(known, usual, 1.0)
-    return np.maximum(0.0, np.sum(np.where(known, p, 0.0) * np.log(ratio), axis=-1))
+    return np.asarray(np.maximum(0.0, np.sum(np.where(known, p, 0.0) * np.log(ratio), axis=-1)))
 
 
 def token_effective_strata(strata: ArrayLike) -> float:
