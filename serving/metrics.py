@@ -165,7 +165,7 @@ class Metrics:
             registry=r,
         )
         self.made = Gauge(
-            "stratified_model_created_timestamp_seconds", "When the bundle of the model was made, as Unix time.",
+            "stratified_model_created_timestamp_seconds", "When the model's bundle was made, as Unix time.",
             ("model",), registry=r,
         )  # fmt: skip
         self.engine_seconds = Gauge(
