@@ -133,7 +133,11 @@ def test_type_choose_click_read(browser: Any, address: str) -> None:
 def test_a_text_is_shown_as_text_whatever_it_holds(browser: Any, address: str) -> None:
     with visit(browser, address) as page:
         nasty = "<img src=x onerror='document.title=\"owned\"'> ${document.title='owned'} {{value}}"
-        assert "${document.title" in ask(page, nasty)
+        assert "Calibrated scores" in ask(page, nasty)
+        assert page.locator("#answers img").count() == 0
+        shown = page.evaluate("document.querySelector('#answers .text').textContent.replace(/\\d/g, '')")
+        assert "<img src=x onerror=" in shown
+        assert "{{value}}" in shown
         assert page.title() == "Stratified Sentiment"
 
 

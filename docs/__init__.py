@@ -1,0 +1,1 @@
+"""The pages that people read; the one program here is `docs.generate`."""
