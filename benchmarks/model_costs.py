@@ -119,7 +119,8 @@ def times(models: Mapping[str, Any], *, rows: int, length: int, rounds: int) -> 
 def _take_turns(
     models: Mapping[str, Any], work: Callable[[Any], None], *, rounds: int
 ) -> dict[str, list[float]]:
-    shuffler, taken = random.Random(0), {name: [] for name in models}
+    shuffler = random.Random(0)
+    taken: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(WARMUP + rounds):
         order = list(models)
         shuffler.shuffle(order)

@@ -32,8 +32,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.engines import processor
 from benchmarks.model_costs import Row, measure_family
+from benchmarks.record import processor
 from stratified_models.tiny import TINY_FAMILIES
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
