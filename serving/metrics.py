@@ -13,28 +13,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving import series
 from serving.batches import Batch
 from serving.types import Classification, Domain, ModelCard, ModelVersion
 
-STAGES = ("decode", "tokenize", "queue", "inference", "interpret", "encode")
-CLOSE_REASONS = ("drained", "budget", "padding", "items")
-REJECT_REASONS = ("QUEUE_FULL", "CALLER_QUEUE_FULL", "WOULD_MISS_DEADLINE")
-DROP_REASONS = ("cancelled", "expired", "crashed", "hung", "closed")
-CANARY_TARGETS = ("canary", "default", "unready")
-SHADOW_OUTCOMES = ("same", "different", "failed", "skipped")
-SWAP_OUTCOMES = ("swapped", "rejected", "missing", "failed")
-ITEM_ERRORS = (
-    "EMPTY_TEXT", "TEXT_TOO_LONG", "UNKNOWN_DOMAIN", "DEADLINE_MISSED", "ITEM_FAILED",
-    "ENGINE_CRASHED", "ENGINE_HUNG", "DRAINING",
-)  # fmt: skip
-
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-DIFFERENCES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-SHARES = tuple(step / 20 for step in range(1, 21))
-
-RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 MEMORY = 0.999  # of running means: they remember about the last thousand answers
 
 
@@ -53,16 +35,21 @@ class Metrics:
         self._occupancy: dict[ModelVersion, list[float]] = {}
 
     def _rpc(self, r: CollectorRegistry) -> None:
-        self.rpc_started = Counter("grpc_server_started", "RPCs that began.", RPC_LABELS, registry=r)
+        self.rpc_started = Counter("grpc_server_started", "RPCs that began.", series.RPC_LABELS, registry=r)
         self.rpc_handled = Counter(
-            "grpc_server_handled", "RPCs that ended, by status code.", (*RPC_LABELS, "grpc_code"), registry=r
+            "grpc_server_handled",
+            "RPCs that ended, by status code.",
+            (*series.RPC_LABELS, "grpc_code"),
+            registry=r,
         )
         self.rpc_seconds = Histogram(
-            "grpc_server_handling_seconds", "Time from the start to the end of an RPC.", RPC_LABELS,
-            buckets=SECONDS, registry=r,
+            "grpc_server_handling_seconds", "Time from the start to the end of an RPC.", series.RPC_LABELS,
+            buckets=series.SECONDS, registry=r,
         )  # fmt: skip
-        self.rpc_received = Counter("grpc_server_msg_received", "Messages received.", RPC_LABELS, registry=r)
-        self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent.", RPC_LABELS, registry=r)
+        self.rpc_received = Counter(
+            "grpc_server_msg_received", "Messages received.", series.RPC_LABELS, registry=r
+        )
+        self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent.", series.RPC_LABELS, registry=r)
 
     def _pipeline(self, r: CollectorRegistry) -> None:
         def counter(name: str, text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
@@ -76,17 +63,27 @@ class Metrics:
         ) -> Histogram:
             return Histogram(f"stratified_{name}", text, labels, buckets=buckets, registry=r)
 
-        self.stage_seconds = histogram("stage_duration_seconds", "Time of one stage.", SECONDS, ("stage",))
-        for stage in STAGES:
+        self.stage_seconds = histogram(
+            "stage_duration_seconds", "Time of one stage.", series.SECONDS, ("stage",)
+        )
+        for stage in series.STAGES:
             self.stage_seconds.labels(stage)
-        self.batch_items = histogram("batch_items", "Items in a batch.", ITEMS)
-        self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding included.", TOKENS)
+        self.batch_items = histogram("batch_items", "Items in a batch.", series.ITEMS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding included.", series.TOKENS)
         self.padding_tokens = counter("padding_tokens", "Padding tokens that the engine computed.")
         self.processed_tokens = counter("processed_tokens", "Real tokens that the engine computed.")
-        self.batches = counter("batches", "Batches, by why they held no more.", "close_reason", CLOSE_REASONS)
-        self.rejected = counter("rejected", "Calls turned away before any work.", "reason", REJECT_REASONS)
-        self.dropped = counter("dropped", "Accepted items that were not computed.", "reason", DROP_REASONS)
-        self.item_errors = counter("item_errors", "Items answered with an error.", "reason", ITEM_ERRORS)
+        self.batches = counter(
+            "batches", "Batches, by why they held no more.", "close_reason", series.CLOSE_REASONS
+        )
+        self.rejected = counter(
+            "rejected", "Calls turned away before any work.", "reason", series.REJECT_REASONS
+        )
+        self.dropped = counter(
+            "dropped", "Accepted items that were not computed.", "reason", series.DROP_REASONS
+        )
+        self.item_errors = counter(
+            "item_errors", "Items answered with an error.", "reason", series.ITEM_ERRORS
+        )
         self.cache_lookups = Counter(
             "stratified_cache_lookups",
             "Look-ups in a cache, by what they found.",
@@ -98,7 +95,7 @@ class Metrics:
         )
         self.busy_seconds = counter("inference_busy_seconds", "Time during which an engine was computing.")
         self.loop_lag = histogram(
-            "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", SECONDS
+            "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", series.SECONDS
         )
         self.queue_items = Gauge("stratified_queue_items", "Items that wait.", ("model",), registry=r)
         self.queue_tokens = Gauge("stratified_queue_tokens", "Tokens that wait.", ("model",), registry=r)
@@ -122,7 +119,7 @@ class Metrics:
             "stratified_confidence",
             "Calibrated score of the best label.",
             ("model",),
-            buckets=SHARES,
+            buckets=series.SHARES,
             registry=r,
         )
         self.out_of_domain = Counter(
@@ -137,7 +134,7 @@ class Metrics:
             "Calls without a model's name while a canary is set, by who answered; unready: it should have.",
             ("target",), registry=r,
         )  # fmt: skip
-        for target in CANARY_TARGETS:
+        for target in series.CANARY_TARGETS:
             self.canary.labels(target)
         self.shadow_items = Counter(
             "stratified_shadow_items", "Answers that a second variant scored too, by how the labels compare.",
@@ -146,7 +143,7 @@ class Metrics:
         self.shadow_difference = Histogram(
             "stratified_shadow_score_difference",
             "How far the two variants' scores of the label that the caller was given are apart.",
-            ("model",), buckets=DIFFERENCES, registry=r,
+            ("model",), buckets=series.DIFFERENCES, registry=r,
         )  # fmt: skip
         self.drift = Gauge(
             "stratified_drift", "Distance (total variation, 0 to 1) of the recent domain mix from training.",
@@ -176,7 +173,7 @@ class Metrics:
             "stratified_model_swaps", "Changes of models while serving, by how they ended.",
             ("outcome",), registry=r,
         )  # fmt: skip
-        for outcome in SWAP_OUTCOMES:
+        for outcome in series.SWAP_OUTCOMES:
             self.swaps.labels(outcome)
         self.memory = Gauge(
             "stratified_model_memory_bytes", "Bytes of the weights of the loaded bundles of a model.",
@@ -218,7 +215,7 @@ class Metrics:
 
     def declare_shadow(self, model: str) -> None:
         """Create all series of a variant that scores in the shadow."""
-        for outcome in SHADOW_OUTCOMES:
+        for outcome in series.SHADOW_OUTCOMES:
             self.shadow_items.labels(model, outcome)
         self.shadow_difference.labels(model)
 

@@ -78,6 +78,6 @@ class Stages:
         self._metrics, self._tracing = metrics, tracing
 
     def took(self, name: str, began: float, ended: float, **attributes: int) -> None:
-        """A stage of `serving.metrics.STAGES` took from `began` to `ended`."""
+        """A stage of `serving.series.STAGES` took from `began` to `ended`."""
         self._metrics.stage_seconds.labels(name).observe(max(0.0, ended - began))
         self._tracing.stage(name, began, ended, **attributes)

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from serving import errors, metrics
+from serving import errors, series
 from serving.engines.fake import FakeEngine, fake_card
 from serving.interpret import interpret
 from serving.metrics import Metrics
@@ -90,8 +90,8 @@ def test_every_metric_has_a_help(made: Metrics) -> None:
 
 def test_reasons_are_closed_sets_that_cover_the_errors() -> None:
     reasons = {kind.reason for kind in descendants(errors.ServingError)}
-    assert set(metrics.ITEM_ERRORS) <= reasons
-    assert set(metrics.REJECT_REASONS) == {kind.reason for kind in REFUSALS}
+    assert set(series.ITEM_ERRORS) <= reasons
+    assert set(series.REJECT_REASONS) == {kind.reason for kind in REFUSALS}
 
 
 def test_counters_exist_before_the_first_event(made: Metrics) -> None:
@@ -151,9 +151,9 @@ def test_a_model_tells_when_it_was_made_and_its_successor_goes_on(made: Metrics)
 
 def test_series_of_canary_and_shadow_exist_before_anything_happens(made: Metrics) -> None:
     made.declare_shadow("moe")
-    for outcome in metrics.SHADOW_OUTCOMES:
+    for outcome in series.SHADOW_OUTCOMES:
         assert value(made, "shadow_items_total", model="moe", outcome=outcome) == 0
-    for target in metrics.CANARY_TARGETS:
+    for target in series.CANARY_TARGETS:
         assert value(made, "canary_calls_total", target=target) == 0
     assert value(made, "shadow_score_difference_count", model="moe") == 0
     assert value(made, "engine_hangs_total") == 0

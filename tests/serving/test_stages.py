@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serving.metrics import STAGES, Metrics
+from serving.metrics import Metrics
+from serving.series import STAGES
 from serving.stages import NoTracing, Span, Stages
 
 
