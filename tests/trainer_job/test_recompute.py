@@ -1,0 +1,47 @@
+"""Figures computed again from predictions are those of the record, or it is said where they are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainer_job.conftest import Swept
+from tests.trainer_job.test_main import VARIANTS, copied
+from trainer_job.__main__ import main
+from trainer_job.recompute import recomputed
+
+__all__ = ["copied"]  # the fixture
+
+
+def test_a_sweep_as_it_was_recorded_is_computed_again_to_the_digit(swept: Swept) -> None:
+    assert recomputed(swept.layout, swept.config) == []
+
+
+def test_a_figure_that_was_changed_is_found_and_ends_in_1(
+    copied: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, folder = copied
+    command = ["report", "--config", str(config), *VARIANTS, "--recompute"]
+    assert main(command) == 0
+    assert "0 figures differ" in capsys.readouterr().out
+    path = folder / "moe" / "seed-1" / "unit.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["test"]["per_domain"]["shop"]["accuracy"] += 0.01
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert "differs: moe:1: test/per_domain/shop/accuracy: recorded" in said
+    assert "1 figures differ" in said
+
+
+def test_missing_predictions_are_an_error_with_its_cure(
+    copied: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, folder = copied
+    (folder / "none" / "seed-0" / "predictions.parquet").unlink()
+    assert main(["report", "--config", str(config), *VARIANTS, "--recompute"]) == 3
+    assert "restore it, or train again" in capsys.readouterr().err
