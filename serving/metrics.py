@@ -1,4 +1,4 @@
-"""Every metric of the service, its name, help, labels and buckets in one place; the registry is passed in.
+"""Every metric of the service but those of calls, its name and its help; the registry is passed in.
 
 It knows how to count, and nothing of what is counted: callers name the event. Label sets are closed: no text,
 no id and no name that a caller chose ever becomes a label. Counters whose labels are known in advance exist
@@ -15,17 +15,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving import series
 from serving.batches import Batch
+from serving.rpc_metrics import RpcMetrics
 from serving.types import Classification, Domain, ModelCard, ModelVersion
 
 MEMORY = 0.999  # of running means: they remember about the last thousand answers
 
 
-class Metrics:
+class Metrics(RpcMetrics):
     """The instruments, grouped by who uses them; attribute names follow the metric names."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._rpc(registry)
+        super().__init__(registry)
         self._pipeline(registry)
         self._answers(registry)
         self._models(registry)
@@ -33,23 +34,6 @@ class Metrics:
         # By version: while one bundle follows another, both answer under one name, with domains of their own.
         self._mix: dict[ModelVersion, list[float]] = {}
         self._occupancy: dict[ModelVersion, list[float]] = {}
-
-    def _rpc(self, r: CollectorRegistry) -> None:
-        self.rpc_started = Counter("grpc_server_started", "RPCs that began.", series.RPC_LABELS, registry=r)
-        self.rpc_handled = Counter(
-            "grpc_server_handled",
-            "RPCs that ended, by status code.",
-            (*series.RPC_LABELS, "grpc_code"),
-            registry=r,
-        )
-        self.rpc_seconds = Histogram(
-            "grpc_server_handling_seconds", "Time from the start to the end of an RPC.", series.RPC_LABELS,
-            buckets=series.SECONDS, registry=r,
-        )  # fmt: skip
-        self.rpc_received = Counter(
-            "grpc_server_msg_received", "Messages received.", series.RPC_LABELS, registry=r
-        )
-        self.rpc_sent = Counter("grpc_server_msg_sent", "Messages sent.", series.RPC_LABELS, registry=r)
 
     def _pipeline(self, r: CollectorRegistry) -> None:
         def counter(name: str, text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
@@ -186,14 +170,6 @@ class Metrics:
             "stratified_certificate_expiry_timestamp_seconds",
             "When the certificate in force ends, as Unix time; absent without TLS.", ("port",), registry=r,
         )  # fmt: skip
-
-    def declare_rpc(self, kind: str, service: str, method: str, codes: Iterable[str]) -> None:
-        """Create all series of an RPC."""
-        labels = (kind, service, method)
-        for instrument in (self.rpc_started, self.rpc_seconds, self.rpc_received, self.rpc_sent):
-            instrument.labels(*labels)
-        for code in codes:
-            self.rpc_handled.labels(*labels, code)
 
     def declare_model(self, card: ModelCard) -> None:
         """Create all series of a model that was loaded."""
