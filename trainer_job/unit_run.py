@@ -15,13 +15,11 @@ import numpy as np
 import structlog
 import torch
 import torch.distributed as dist
-from transformers import TrainerCallback, TrainerState, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging as library_logging
 
-from trainer_job.averaging import WeightAverage
 from trainer_job.batches import GlobalBatches, by_length, planned_steps
 from trainer_job.callbacks import (
-    Averaging,
     BalanceExperts,
     Beating,
     EarlyStop,
@@ -42,9 +40,10 @@ from trainer_job.ranks import StopFlag, barrier, mean_over_ranks, world_size
 from trainer_job.standing import Standing
 from trainer_job.training import UnitTrainer, build_arguments
 from trainer_job.unit_record import Outcome, finish
+from trainer_job.unit_weights import correct_priors, load_best, restore_finished, start_average
 from trainer_job.units import Layout, Unit, config_hash, identity, write_status
 from trainer_job.unknown import fit_unknown
-from trainer_job.weights import correct_priors_, freeze_lower, strict_load
+from trainer_job.weights import freeze_lower, strict_load
 
 
 @dataclass(frozen=True)
@@ -221,35 +220,6 @@ def calibrate_gate(run: UnitRun, model: Any) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def start_average(run: UnitRun, trainer: UnitTrainer, resumed: Path | None) -> None:
-    """Keep a moving average of the weights, if wished: from now, or from a checkpoint's."""
-    decay = run.config.training.weight_average
-    if decay is None:
-        return
-    trainer.average = WeightAverage(trainer.model, decay)
-    if resumed is not None:
-        trainer.average.load(resumed)
-    trainer.add_callback(Averaging(trainer.average))
-
-
-def correct_priors(run: UnitRun, trainer: UnitTrainer) -> dict[str, dict[str, float]] | None:
-    """Move the class biases to the labels' natural shares, if wished; returns what was added."""
-    if not run.config.training.prior_correction:
-        return None
-    corpus = run.prepared.corpus
-    trainer.seen = None  # the last evaluation knew no such correction
-    return correct_priors_(trainer.model, corpus.counts, domains=corpus.domains, labels=corpus.labels)
-
-
-def restore_finished(trainer: UnitTrainer, checkpoint: Path) -> None:
-    """Training was over when the unit was interrupted: take its end instead of a step too many."""
-    from safetensors.torch import load_file
-
-    weights = checkpoint / "model.safetensors"
-    strict_load(trainer.model, load_file(weights), origin=str(weights))
-    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-
-
 def unsharded(run: UnitRun, trainer: UnitTrainer) -> UnitTrainer:
     """With FSDP, a trainer over whole weights: those of the last checkpoint, which every rank reads."""
     if not run.config.hardware.fsdp or world_size() == 1:
@@ -259,25 +229,8 @@ def unsharded(run: UnitRun, trainer: UnitTrainer) -> UnitTrainer:
     model, _ = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
     weights = run.folder / f"checkpoint-{trainer.state.global_step}" / "model.safetensors"
     strict_load(model, load_file(weights), origin=str(weights))
-    plain = run.config.model_copy(
-        update={"hardware": run.config.hardware.model_copy(update={"fsdp": False})}
-    )
+    plain = run.config.model_copy(update={"hardware": run.config.hardware.model_copy(update={"fsdp": False})})
     whole, _ = build_trainer(replace(run, config=plain), model)
     whole.state, whole.meter, whole.seen = trainer.state, trainer.meter, trainer.seen
     whole.output_names = trainer.output_names
     return whole
-
-
-def load_best(run: UnitRun, trainer: UnitTrainer) -> None:
-    """Put the weights of the best evaluation into the model, on every rank; averaged, where they are."""
-    from safetensors.torch import load_file
-
-    best = trainer.state.best_global_step or trainer.state.global_step
-    folder = run.folder / f"checkpoint-{best}"
-    if best != trainer.state.global_step:
-        path = folder / "model.safetensors"
-        strict_load(trainer.model, load_file(path), origin=str(path))
-    if trainer.average is not None:
-        trainer.average.load(folder)
-        trainer.average.exchange()
-        trainer.average = None
