@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     code = build(root, options.out) or try_out(options.out, options.version, whole=options.whole)
     if code == 0:
         (root / "CHANGELOG.md").write_text(changed, encoding="utf-8")
-        print(
-            f"{options.out} holds {options.version}; CHANGELOG.md has its entry: look, commit, tag v{options.version}"
-        )
+        print(f"{options.out} holds {options.version}, CHANGELOG.md its entry: look, commit, tag it")
     return code
 
 
@@ -91,7 +89,7 @@ def try_out(out: Path, version: str, *, whole: bool) -> int:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         programs = Path(folder) / "bin"
         deep = [] if whole else ["--no-deps"]
-        install = [programs / "python", "-m", "pip", "install", "-q", *deep, str(wheel)]
+        install: list[str | Path] = [programs / "python", "-m", "pip", "install", "-q", *deep, str(wheel)]
         if code := subprocess.run(install, check=False).returncode:
             return code
         listing = [programs / "python", "-c", LISTING]
@@ -101,7 +99,7 @@ def try_out(out: Path, version: str, *, whole: bool) -> int:
             lacks = f"{wheel.name} lacks {', '.join(missing)}"
             print(f"release: {lacks}; see [tool.setuptools] in pyproject.toml", file=sys.stderr)
             return 1
-        starts = [[programs / name, "--help"] for name in SCRIPTS] if whole else []
+        starts: list[list[str | Path]] = [[programs / name, "--help"] for name in SCRIPTS] if whole else []
         return max(
             (subprocess.run(c, check=False, stdout=subprocess.DEVNULL).returncode for c in starts), default=0
         )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from docs.generate import tables
+
+T = TypeVar("T", bound=Exception)
+Row = tuple[int, str, str]
 
 
 def write() -> str:
@@ -14,8 +18,8 @@ def write() -> str:
     from serving.rpc.status import status_code
     from trainer_job.errors import JobError
 
-    train = [(str(kind.exit_code), tables.code(kind.__name__), _told(kind)) for kind in _tree(JobError)]
-    serve = [(str(kind.exit_code), tables.code(kind.__name__), _told(kind)) for kind in _tree(StartError)]
+    train: list[Row] = [(kind.exit_code, kind.__name__, _told(kind)) for kind in _tree(JobError)]
+    serve: list[Row] = [(kind.exit_code, kind.__name__, _told(kind)) for kind in _tree(StartError)]
     statuses = [
         (tables.code(kind.reason), status_code(kind.__new__(kind)).name, _told(kind))
         for kind in _tree(ServingError)
@@ -25,9 +29,9 @@ def write() -> str:
         "Exit codes and statuses",
         "Every refusal is one line with the value, the rule and the cure.",
         "## stratified-train\n\n0: every unit is complete, and the results are valid.",
-        tables.table(("code", "error", "meaning"), sorted(train, key=_by_code)),
+        _exits(train),
         "## stratified-serve\n\n0: drained after SIGTERM or Ctrl-C, or everything verified.",
-        tables.table(("code", "error", "meaning"), sorted(serve, key=_by_code)),
+        _exits(serve),
         f"## stratified-classify\n\n{_paragraph(classify.__doc__ or '')}",
         "## stratified-demo\n\n0: stopped. 2: a bad flag, or the `demo` extra is not installed. 4: "
         "a port is in use. "
@@ -37,7 +41,14 @@ def write() -> str:
     )
 
 
-def _tree(kind: type) -> Iterator[type]:
+def _exits(rows: list[Row]) -> str:
+    ordered = sorted(rows, key=lambda row: row[0])
+    return tables.table(
+        ("code", "error", "meaning"), ((str(code), tables.code(name), told) for code, name, told in ordered)
+    )
+
+
+def _tree(kind: type[T]) -> Iterator[type[T]]:
     yield kind
     for below in kind.__subclasses__():
         yield from _tree(below)
@@ -45,10 +56,6 @@ def _tree(kind: type) -> Iterator[type]:
 
 def _told(kind: type) -> str:
     return (kind.__doc__ or "").strip()
-
-
-def _by_code(row: tuple[str, str, str]) -> int:
-    return int(row[0])
 
 
 def _paragraph(text: str) -> str:

@@ -14,7 +14,7 @@ SUBPROGRAMS = {"stratified-serve": ("check",), "stratified-classify": ("health",
 
 def write() -> str:
     """docs/reference/commands.md."""
-    sections = []
+    sections: list[str] = []
     for name, main in programs().items():
         sections += _sections(name, parser_of(main))
         for word in SUBPROGRAMS.get(name, ()):

@@ -62,7 +62,7 @@ def _watching(*, read: bool) -> Iterator[None]:
     def watched(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         raise Parsed(self, original(self, args, namespace) if read else None)
 
-    argparse.ArgumentParser.parse_args = watched  # type: ignore[method-assign,assignment]  # for this moment
+    argparse.ArgumentParser.parse_args = watched  # type: ignore[method-assign]  # for this moment
     try:
         yield
     finally:

@@ -32,7 +32,8 @@ QUICK = {("stratified-classify",), ("stratified-train", "plan"), ("stratified-tr
 FILE = re.compile(r"^(?:k8s|docs|examples|trainer_job|locks|benchmarks)/[\w./-]+$")
 
 
-def named(found: list[Snippet]) -> Any:
+def named(found: list[Snippet]) -> pytest.MarkDecorator:
+    """A test of its own for each snippet."""
     return pytest.mark.parametrize("snippet", found, ids=[snippet.name for snippet in found])
 
 

@@ -13,7 +13,9 @@ from tests.examples.conftest import ROOT
 def test_your_csv_to_a_served_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = nbformat.read(ROOT / "examples" / "own_domain.ipynb", as_version=4)
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]  # it has no types
+        ROOT / "examples" / "own_domain.ipynb", as_version=4
+    )
     assert not any(cell.get("outputs") for cell in notebook.cells)  # none is kept in the repository
     NotebookClient(notebook, timeout=240, kernel_name="python3").execute()
     printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", ()))
