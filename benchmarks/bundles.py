@@ -41,7 +41,7 @@ def make_bundle(
     quantize: bool = False,
     export: bool = True,
 ) -> Bundle:
-    """Write a bundle of this shape and variant into `folder`, with its exports.
+    """Write a bundle of this shape and variant into `folder`, with its exports; one that is there is kept.
 
     `texts` are what the gate is calibrated on; without any it keeps its uncalibrated density.
     """
@@ -51,6 +51,9 @@ def make_bundle(
     from stratified_models.onnx_export import export_onnx
     from stratified_models.sources import quiet
     from stratified_models.tokenizer import load_tokenizer
+
+    if (folder / "manifest.json").exists():
+        return read_bundle(folder)
 
     backbone: str | Path = PACKAGE
     if shape != REAL:

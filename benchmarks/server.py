@@ -158,13 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--callers", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--bundles", type=Path, help="where bundles are kept; one folder a shape")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     texts, found = real_texts(options.texts), {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for variant in options.variants:
-            bundle = make_bundle(folder / variant, shape=options.shape, variant=variant, texts=texts[:64])
+            bundle = make_bundle(
+                (options.bundles or folder) / variant, shape=options.shape, variant=variant, texts=texts[:64]
+            )
             found[variant] = measure(
                 bundle.path, texts, engine=options.engine, callers=options.callers, rounds=options.rounds,
                 folder=folder,
@@ -174,7 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in rows:
         print(row["line"])
     print(f"the load alone carries {null:.0f} texts/s to a server that does nothing")
-    record = {**vars(options), "out": str(options.out), "table": rows, "null_per_second": null, "runs": found}
+    record = {
+        **{key: str(value) for key, value in vars(options).items()},
+        "table": rows,
+        "null_per_second": null,
+        "runs": found,
+    }
     print(write_record("server", record, out=options.out, name=options.shape))
     return 0
 

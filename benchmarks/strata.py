@@ -34,6 +34,16 @@ USUAL_BOUND = 0.75
 Batches = list[list[Any]]
 
 
+def encoder_of(bundle: Any) -> Any:
+    """The bundle's tokenizer, as the service uses it."""
+    from tokenizers import Tokenizer
+
+    from serving.encoding import TokenizerEncoder
+
+    tokenizer = Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
+    return TokenizerEncoder(tokenizer, max_tokens=bundle.manifest.max_length, special_ids=())
+
+
 def batches_of(texts: Sequence[str], encoder: Any, *, budget: int = BUDGET) -> Batches:
     """Engine items, sorted by length, in batches of up to `budget` padded tokens."""
     from serving.types import EngineItem, Truncation
@@ -54,8 +64,8 @@ def measure(
     folder: Path, *, shape: str, engines: Sequence[str], texts: Sequence[str], rounds: int, threads: int
 ) -> dict[str, Samples]:
     """Seconds for all texts, by engine and variant."""
-    from serving.engines.choice import Wishes
-    from serving.loading import load
+    from serving.engines.buckets import Bounds
+    from serving.engines.choice import Wishes, choose_engine
 
     bundles = {
         variant: make_bundle(folder / variant, shape=shape, variant=variant, texts=texts[:64])
@@ -65,10 +75,13 @@ def measure(
     for name in engines:
         runs = {}
         for variant, bundle in bundles.items():
-            wishes = Wishes(engine=name, device="cpu", threads=threads)  # type: ignore[arg-type]  # one of ENGINES
-            loaded = load(bundle.path, wishes=wishes, clock=time.perf_counter, announce=lambda step: None)
-            batches = batches_of(texts, loaded.encoder)
-            runs[variant] = _run(loaded.engine, batches)
+            # Without graphs of single lengths: batches do not use them.
+            wishes = Wishes(engine=name, device="cpu", threads=threads, bounds=Bounds(count=0))  # type: ignore[arg-type]  # one of ENGINES
+            encoder = encoder_of(bundle)
+            choice = choose_engine(
+                bundle, encoder, wishes, clock=time.perf_counter, announce=lambda step: None
+            )
+            runs[variant] = _run(choice.engine, batches_of(texts, encoder))
         found[name] = alternate(runs, rounds=rounds)
     return found
 
@@ -110,12 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bundles", type=Path, help="where bundles are kept; one folder a shape")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     texts = real_texts(options.texts)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(
-            Path(folder),
+            options.bundles or Path(folder),
             shape=options.shape,
             engines=options.engines,
             texts=texts,
@@ -129,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{row['share_of_none']:>6.1%} of none, {row['share_of_none_cpu']:.1%} by processor time "
             f"(bound {row['bound']:.0%}{'' if row['holds'] else ', MISSED'})"
         )
-    record = {**vars(options), "out": str(options.out), "table": rows, "seconds": found}
+    record = {**{key: str(value) for key, value in vars(options).items()}, "table": rows, "seconds": found}
     print(write_record("strata", record, out=options.out, name=options.shape))
     return 0
 

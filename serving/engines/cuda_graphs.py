@@ -101,7 +101,7 @@ class GraphedForward:
 
     def _record(self, tensors: dict[str, Tensor]) -> Recording:
         inputs = {name: value.clone() for name, value in tensors.items()}
-        side = torch.cuda.Stream(self._device)
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # untyped in torch
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.record import alternate, processor, ratio, spread, write_record
 
 def test_contenders_take_turns() -> None:
     calls: list[str] = []
-    samples = alternate({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warm_up=2)
+    samples = alternate({name: partial(calls.append, name) for name in "abc"}, rounds=4, warm_up=2)
     assert [sorted(calls[at : at + 3]) for at in range(0, 18, 3)] == [["a", "b", "c"]] * 6
     assert len({tuple(calls[at : at + 3]) for at in range(0, 18, 3)}) > 1
     assert {name: len(taken) for name, taken in samples.items()} == {"a": 4, "b": 4, "c": 4}
