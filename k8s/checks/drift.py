@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from k8s.checks.rendering import FOLDER, Manifest, containers, of_kind, pod_template
 from k8s.checks.schemas import inner_jobs
 from protos.stratified.v1 import sentiment_pb2
-from serving import metrics as served
+from serving import series
 from serving.errors import StartError
+from serving.metrics import Metrics
 from serving.settings import PREFIX, Settings, read_settings
 from trainer_job import errors, nodes
 from trainer_job.cli import build_parser
@@ -65,8 +66,8 @@ NAME = re.compile(
 VALUES: dict[str, set[str]] = {
     "grpc_code": {code.name for code in grpc.StatusCode},
     "grpc_type": {"unary", "client_stream", "server_stream", "bidi_stream"},
-    "reason": {*served.ITEM_ERRORS, *served.REJECT_REASONS, *served.DROP_REASONS},
-    "outcome": set(served.SWAP_OUTCOMES),
+    "reason": {*series.ITEM_ERRORS, *series.REJECT_REASONS, *series.DROP_REASONS},
+    "outcome": set(series.SWAP_OUTCOMES),
     "state": set(get_args(State)),
 }
 
@@ -244,7 +245,7 @@ def dockerfile(name: str, text: str, scripts: Mapping[str, str], version: str) -
 def exported() -> set[str]:
     """Every series name that the service or the job may export."""
     registry = CollectorRegistry()
-    served.Metrics(registry)
+    Metrics(registry)
     registry.register(SweepCollector(Layout(Path("no"), Path("no")), [], Devices("cpu", 1)))
     ProcessCollector(registry=registry)
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
