@@ -92,7 +92,7 @@ def try_out(out: Path, version: str, *, whole: bool) -> int:
         install: list[str | Path] = [programs / "python", "-m", "pip", "install", "-q", *deep, str(wheel)]
         if code := subprocess.run(install, check=False).returncode:
             return code
-        listing = [programs / "python", "-c", LISTING]
+        listing: list[str | Path] = [programs / "python", "-c", LISTING]
         files = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
         missing = [name for name in SCRIPTS if not (programs / name).is_file()]
         if missing := missing + [name for name in NEEDED if name not in files]:

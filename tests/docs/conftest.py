@@ -28,6 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trustme.CA().cert_pem.write_to_path(folder / "ca.pem")
     (folder / "tokens").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
     (folder / "reviews.txt").write_text("a good film\na bad one\n", encoding="utf-8")
+    rows = "".join(f"k{n},text number {n},{1 + n % 5}\n" for n in range(20))
+    (folder / "reviews.csv").write_text(f"key,body,stars\n{rows}", encoding="utf-8")
     (folder / "reviews.jsonl").write_text('{"text": "good", "domain": "imdb", "id": "a"}\n', encoding="utf-8")
     return folder
 

@@ -10,6 +10,7 @@ from tests.examples.conftest import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_your_csv_to_a_served_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
