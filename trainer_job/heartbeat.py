@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainer_job.files import read_json
+from trainer_job.lock import alive
 
 ASK = signal.SIGUSR1
 PATIENCE_BEFORE_TRAINING = 10  # times as long: data are read and tokenised without a beat
@@ -51,6 +53,7 @@ class Heartbeat:
         """Nobody will ask any more."""
         faulthandler.unregister(ASK)
         self.stacks.close()
+        (self.folder / f"beat-{self.rank}.json").unlink(missing_ok=True)
 
     def beat(self, phase: str, *, step: int | None = None) -> None:
         """Progress was made; written at most once in `pause` seconds, but for a new phase."""
@@ -94,7 +97,10 @@ class Watch:
                 if self.seen.get(path, ("", 0.0))[0] != text:
                     self.seen[path] = (text, now)
             since = now - self.seen[path][1] if path in self.seen else 0.0
-            patience = PATIENCE_BEFORE_TRAINING if (read_json(path) or {}).get("phase") == "preparing" else 1
+            beat = read_json(path) or {}
+            if _ended(beat):  # its end is noticed by whoever started it
+                continue
+            patience = PATIENCE_BEFORE_TRAINING if beat.get("phase") == "preparing" else 1
             if since > self.limit * patience:
                 still.append((since, rank_of(path)))
         return [rank for _, rank in sorted(still, reverse=True)]
@@ -114,12 +120,19 @@ class Watch:
         while time.monotonic() < deadline and len(found) < len(pids):
             time.sleep(0.1)
             found = {rank: text for rank in pids if (text := self._stack(rank))}
-        return {rank: found.get(rank) or kernel_state(pid) for rank, pid in pids.items()}
+        if found:
+            time.sleep(0.2)  # the last of them may still be writing
+        return {rank: self._stack(rank) or kernel_state(pid) for rank, pid in pids.items()}
 
     def _stack(self, rank: int) -> str:
         with suppress(OSError):
             return (self.folder / f"stack-{rank}.txt").read_text(encoding="utf-8", errors="replace").strip()
         return ""
+
+
+def _ended(beat: dict[str, Any]) -> bool:
+    """Whether the process of a beat was one of this host, and is no more."""
+    return bool(beat) and not alive(beat)
 
 
 def rank_of(path: Path) -> int:

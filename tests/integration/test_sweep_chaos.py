@@ -36,6 +36,9 @@ TIMES = (
     "resumed_from_step",
     "tokens_per_second",
     "train_seconds",
+    "runtime",
+    "samples_per_second",
+    "steps_per_second",
 )
 
 

@@ -20,11 +20,11 @@ import sys, time
 from pathlib import Path
 from trainer_job.heartbeat import Heartbeat
 def stuck_in_here():
+    print("ready", flush=True)
     time.sleep(120)
 heart = Heartbeat(Path(sys.argv[1]), int(sys.argv[2]))
 heart.start()
 heart.beat("training", step=7)
-print("ready", flush=True)
 stuck_in_here()
 """
 
@@ -63,6 +63,7 @@ def test_beats_are_written_once_in_a_while_but_phases_at_once(tmp_path: Path) ->
     assert (found["step"], found["phase"]) == (2, "bundling")
     assert (tmp_path / "heartbeat").exists()
     heart.stop()
+    assert not (tmp_path / "beat-0.json").exists()
 
 
 def test_a_rank_is_stalled_when_its_beat_has_not_changed_for_the_limit(tmp_path: Path) -> None:
@@ -125,6 +126,17 @@ def test_a_dead_process_is_said_to_be_gone(tmp_path: Path, hanging: subprocess.P
     hanging.kill()
     hanging.wait()
     assert "is gone" in Watch(tmp_path, 1).examine(patience=0.3)[1]
+
+
+def test_a_process_that_ended_is_not_stalled(tmp_path: Path, hanging: subprocess.Popen[str]) -> None:
+    clock = Clock()
+    watch = Watch(tmp_path, 10, clock=clock)
+    assert watch.stalled() == []
+    clock.now = 11
+    assert watch.stalled() == [1]
+    hanging.kill()
+    hanging.wait()
+    assert watch.stalled() == []
 
 
 def test_the_culprit_is_the_rank_that_the_others_wait_for() -> None:
