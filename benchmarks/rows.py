@@ -1,8 +1,8 @@
 """How much memory does building a corpus take, and does it grow with the rows?
 
 Theory: texts go through in batches and stay on disk, memory-mapped; what is decided over (key, label, place)
-is some 40 bytes a row, and the span level adds an anchor a row. So a million rows should cost tens of MB
-beyond the libraries, ten million some hundreds. Each size is built in a process of its own, whose peak is read.
+is some 40 bytes a row, and the span level adds an anchor a row. Each size is built in a process of its own,
+whose peak is read.
 
     python -m benchmarks.rows --data DIR --rows 10000 1000000 --levels exact span
 
