@@ -194,7 +194,10 @@ def _compare(
     for batch in batches:
         part, given = [rows[place] for place in batch], [domains[place] for place in batch]
         found, expected = runner.run(part, given), _reference(model, part, given, runner.outputs)
-        worst = max(worst, *(_distance(found[name], expected[name]) for name in runner.outputs))
+        worst = max(
+            worst,
+            *(_distance(found[name], expected[name], relative=name == "energy") for name in runner.outputs),
+        )
         logits = max(logits, _distance(found["logits"], expected["logits"]))
         same += int((found["logits"].argmax(-1) == expected["logits"].argmax(-1)).sum())
     if precision == "fp32" and not worst <= tolerance:
@@ -226,8 +229,9 @@ def field_of(name: str) -> str:
     return "unknown" if name == "energy" else name
 
 
-def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference, absolute below 1 and relative above, as distances have no bound; infinite where one
-    is not a number."""
-    worst = float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+def _distance(found: np.ndarray, expected: np.ndarray, *, relative: bool = False) -> float:
+    """Largest absolute difference; infinite where one is not a number. With `relative`, what is above 1 is
+    compared relative to its size: for the out-of-domain score, which may be a distance, and has no bound."""
+    scale = np.maximum(1, np.abs(expected)) if relative else 1.0
+    worst = float((np.abs(found - expected) / scale).max())
     return worst if np.isfinite(worst) else float("inf")
