@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
 from serving.errors import Draining, InvalidRequest, ServingError
 from serving.rpc import converters, model_converters
-from serving.rpc.callers import caller_of
+from serving.rpc.callers import caller_of, time_left
 from serving.rpc.interceptors import request_id
 from serving.rpc.status import to_status
 from serving.service import Answer, Service
@@ -69,11 +69,11 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
         options = converters.options_from_wire(settings.options)
         model = self._service.pin(settings.model, options)
 
-        caller = caller_of(context)
+        caller, left = caller_of(context), time_left(context)
 
         async def work(item: Item) -> Answer:
             return await self._service.classify_streamed(
-                item, model=model, options=options, remaining=context.time_remaining(), caller=caller
+                item, model=model, options=options, remaining=left(), caller=caller
             )
 
         limit, stop = self._service.limits.max_stream_items, self._service.draining

@@ -11,7 +11,7 @@ import trustme
 
 from protos.stratified.v1 import sentiment_pb2, sentiment_pb2_grpc
 from serving.errors import Draining
-from serving.rpc.callers import caller_of
+from serving.rpc.callers import caller_of, time_left
 from tests.serving.certs import issue, trust
 from tests.serving.conftest import Running, Start
 
@@ -86,3 +86,21 @@ async def test_a_certificate_names_its_caller(
         service: Any = sentiment_pb2_grpc.SentimentServiceStub(channel)
         await fails(service.Classify(sentiment_pb2.ClassifyRequest(text="a")))
     assert heard == ["certificate reader.example"]
+
+
+@pytest.mark.parametrize(("remaining", "later"), [(None, None), (5.0, 3.0)])
+def test_what_is_left_is_asked_of_the_wall_clock_once(remaining: float | None, later: float | None) -> None:
+    class Waiting:
+        asked = 0
+
+        def time_remaining(self) -> float | None:
+            self.asked += 1
+            return remaining
+
+    now = [100.0]
+    context: Any = Waiting()
+    left = time_left(context, clock=lambda: now[0])
+    assert left() == remaining
+    now[0] += 2
+    assert left() == later
+    assert context.asked == 1
