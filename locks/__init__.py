@@ -1,0 +1,1 @@
+"""Hash-locked requirements of the images; `refresh.py` writes them."""
