@@ -24,6 +24,7 @@ __all__ = ["_quiet_logs", "start"]
 
 Request, BatchRequest = sentiment_pb2.ClassifyRequest, sentiment_pb2.BatchClassifyRequest
 Streamed, Settings = sentiment_pb2.ClassifyStreamRequest, sentiment_pb2.StreamSettings
+BatchItem, EXPLAIN = sentiment_pb2.BatchItem, sentiment_pb2.ClassifyOptions(explain=True)
 SERVICE = "stratified.v1.SentimentService"
 NEVER_TEXT = {
     "nothing": "",
@@ -94,7 +95,7 @@ async def test_a_thousand_callers_half_of_whom_cancel_at_random(start: Start) ->
 @pytest.mark.parametrize("name", list(TEXTS))
 async def test_any_text_is_answered(start: Start, name: str) -> None:
     running = await start()
-    reply = await running.sentiment.Classify(Request(text=TEXTS[name], options={"explain": True}), timeout=20)
+    reply = await running.sentiment.Classify(Request(text=TEXTS[name], options=EXPLAIN), timeout=20)
     assert reply.result.label
     for token in reply.result.tokens:
         assert token.start <= token.end <= len(TEXTS[name])
@@ -154,7 +155,7 @@ async def test_garbage_in_a_message_is_refused_and_counted(start: Start) -> None
 
 async def test_garbage_in_the_middle_of_a_stream_ends_that_stream_alone(start: Start) -> None:
     running = await start()
-    head = [Streamed(settings=Settings()), Streamed(item={"id": "a", "text": "good"})]
+    head = [Streamed(settings=Settings()), Streamed(item=BatchItem(id="a", text="good"))]
     blobs = [*(message.SerializeToString() for message in head), INVALID_UTF8]
     replies = raw(running, "ClassifyStream", streams=True)(iter(blobs), timeout=20)
     assert sentiment_pb2.ClassifyStreamResponse.FromString(await replies.read()).id == "a"
@@ -168,7 +169,7 @@ async def test_messages_that_are_too_large_are_refused(start: Start) -> None:
     running = await start(max_message_bytes=64 * 1024)
     for call in (
         running.sentiment.Classify(Request(text="a" * 100_000), timeout=20),
-        running.sentiment.BatchClassify(BatchRequest(items=[{"text": "a" * 1000}] * 100), timeout=20),
+        running.sentiment.BatchClassify(BatchRequest(items=[BatchItem(text="a" * 1000)] * 100), timeout=20),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -200,7 +201,7 @@ async def test_streams_that_say_little_or_nothing_hold_nobody_up(start: Start) -
         yield Streamed(settings=Settings())
         while True:
             await asyncio.sleep(0.2)
-            yield Streamed(item={"id": "x", "text": "slow"})
+            yield Streamed(item=BatchItem(id="x", text="slow"))
 
     async def mute() -> Any:
         await asyncio.Event().wait()
@@ -222,9 +223,9 @@ async def test_a_reader_that_stops_reading_holds_itself_up_alone(start: Start) -
     running = await start(max_stream_items=8)
 
     async def endless() -> Any:
-        yield Streamed(settings=Settings(options={"explain": True}))  # large replies fill the pipe sooner
+        yield Streamed(settings=Settings(options=EXPLAIN))  # large replies fill the pipe sooner
         for n in itertools.count():
-            yield Streamed(item={"id": str(n), "text": f"word{n % 50} " * 10})
+            yield Streamed(item=BatchItem(id=str(n), text=f"word{n % 50} " * 10))
 
     call = running.sentiment.ClassifyStream(endless())
     await call.read()

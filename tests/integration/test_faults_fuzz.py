@@ -129,7 +129,7 @@ def status(channel: grpc.Channel, method: str, sent: list[bytes]) -> grpc.Status
         else:
             call(sent[0], timeout=20)
     except grpc.RpcError as error:
-        found: grpc.StatusCode = error.code()  # type: ignore[attr-defined]  # a call, too
+        found: grpc.StatusCode = error.code()
         return found
     return grpc.StatusCode.OK
 

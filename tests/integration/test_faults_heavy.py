@@ -210,7 +210,7 @@ def test_the_largest_messages_at_once_fit_a_bound_of_memory() -> None:
     """1,024 callers at once, 4 MB each, would be 4 GB: what is refused must not be kept."""
     with served() as server:
         before = answers(server)
-        item = {"text": "a" * 30_000}
+        item = sentiment_pb2.BatchItem(text="a" * 30_000)
         request = BatchRequest(items=[item] * 128)
         assert 3_500_000 < request.ByteSize() < 4 * 1024 * 1024
 
@@ -290,7 +290,7 @@ def test_a_clock_that_jumps_while_a_stream_runs_does_not_touch_its_deadline() ->
                 if n % 100 == 50:
                     os.kill(server.process.pid, signal.SIGUSR1)
                     time.sleep(0.3)
-                yield Message(item={"id": str(n), "text": f"word{n % 7} film"})
+                yield Message(item=sentiment_pb2.BatchItem(id=str(n), text=f"word{n % 7} film"))
 
         stub = sentiment_pb2_grpc.SentimentServiceStub(channel)
         kinds = [reply.WhichOneof("outcome") for reply in stub.ClassifyStream(messages(), timeout=60)]
