@@ -68,7 +68,7 @@ def make_bundle(
             max_length=max_length,
             seed=0,
             family="distilbert",
-            **({} if shape == REAL else {"gate_dim": min(64, SHAPES[shape]["width"] // 2)}),
+            gate_dim=64 if shape == REAL else min(64, SHAPES[shape]["width"] // 2),
         )
     tokenizer = load_tokenizer(report.source, max_length=max_length)
     if texts:

@@ -45,7 +45,8 @@ def serving(folder: Path, *, shape: str, texts: Sequence[str], rounds: int) -> S
     encoder = TokenizerEncoder(tokenizer, max_tokens=LONGEST, special_ids=())
     batches = batches_of(texts, encoder, budget=BUDGET)
     gpu = torch.device("cuda")
-    eager = load_model(bundle).to(gpu)
+    eager = load_model(bundle)
+    torch.nn.Module.to(eager, gpu)  # what transformers wraps around it confuses the type checker
     engine = TorchEngine(load_model(bundle), device=gpu, precision="bf16")
     pad = int(eager.config.pad_token_id or 0)
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -106,9 +107,7 @@ def measure(
                 our_server(bundle, *flags, on=server_core, log=folder / "server.log")
             )
             ways: dict[str, Callable[[], dict[str, Any]]] = {
-                f"{count} callers": lambda count=count: load(
-                    target, whole, "--callers", str(count), on=load_core
-                )
+                f"{count} callers": partial(load, target, whole, "--callers", str(count), on=load_core)
                 for count in callers
             }
             ways["one stream"] = lambda: load(target, whole, "--stream", on=load_core)

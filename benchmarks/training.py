@@ -79,7 +79,7 @@ def grouped_steps(
     from stratified_models.tokenizer import load_tokenizer
     from trainer_job.data.collate import Collator, length_grouped_order
 
-    options = {} if shape == REAL else {"gate_dim": min(64, SHAPES[shape]["width"] // 2)}
+    gate_dim = 64 if shape == REAL else min(64, SHAPES[shape]["width"] // 2)
     with quiet():
         model, report = load_pretrained(
             source,
@@ -90,7 +90,7 @@ def grouped_steps(
             max_length=length,
             seed=0,
             family="distilbert",
-            **options,
+            gate_dim=gate_dim,
         )
     tokenizer = load_tokenizer(report.source, max_length=length)
     ids = tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]

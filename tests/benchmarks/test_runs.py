@@ -101,6 +101,6 @@ def test_every_peer_has_its_command(tmp_path: Path) -> None:
 def test_ratios_over_peers() -> None:
     rounds = [{"8 callers": {"per_second": 40.0}, "150% of peak": {"in_time_per_second": 38.0}}]
     other = [{"8 callers": {"per_second": 20.0}, "150% of peak": {"in_time_per_second": 5.0}}]
-    rows = peers.table({"ours onnx": rounds, "litserve, batch 1": other})  # type: ignore[arg-type]  # cells
+    rows = peers.table({"ours onnx": rounds, "litserve, batch 1": other})
     assert [row.get("ours_over_it") for row in rows] == [None, None, 2.0, 7.6]
     assert [row.get("share_of_peak") for row in rows] == [None, 0.95, None, 0.25]

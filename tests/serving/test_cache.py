@@ -140,9 +140,9 @@ async def test_settings_turn_them_on_and_look_ups_are_counted() -> None:
         labels = {"cache": cache, "outcome": outcome}
         return metrics.registry.get_sample_value("stratified_cache_lookups_total", labels)
 
-    off = Settings(models="m", token_cache=0)  # type: ignore[arg-type]  # pydantic makes a path of it
+    off = Settings(models="m", token_cache=0)
     assert caches(off, encoder, metrics=metrics, clock=lambda: 0.0) == (encoder, None)
-    on = Settings(models="m", result_cache=1)  # type: ignore[arg-type]  # as above
+    on = Settings(models="m", result_cache=1)
     cached, results = caches(on, encoder, metrics=metrics, clock=lambda: 0.0)
     assert results is not None
     for _ in range(3):

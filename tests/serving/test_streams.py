@@ -108,5 +108,5 @@ async def test_a_consumer_that_leaves_cancels_what_is_in_flight() -> None:
     stream = pipelined(numbers(4), slow, limit=4, order=StreamOrder.AS_SENT, stop=asyncio.Event())
     async for _ in stream:
         break
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator, though typed as an iterator
+    await stream.aclose()
     assert cancelled == 3

@@ -95,7 +95,7 @@ def test_the_fastest_wins_by_medians() -> None:
 def test_an_engine_that_cannot_read_the_file_is_left_out(
     exported: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = choice.build
+    real = build.build
 
     def build_but(name: str, *arguments: Any) -> Any:
         if name in broken:
