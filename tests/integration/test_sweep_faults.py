@@ -112,7 +112,8 @@ def test_a_loss_that_is_not_finite_once_is_trained_again(
     assert record(config)["weights_sha256"] == reference["weights_sha256"]
 
 
-@pytest.mark.parametrize("kind", ["hang", pytest.param("SIGSTOP", marks=chaos)])
+@chaos
+@pytest.mark.parametrize("kind", ["hang", "SIGSTOP"])
 def test_a_rank_that_stalls_is_named_with_its_stack_and_the_unit_goes_on(
     sweep: Callable[..., Any],
     reference: dict[str, Any],
