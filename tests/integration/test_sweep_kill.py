@@ -94,10 +94,16 @@ class Job:
             return 0
 
     def worker(self) -> int:
-        """Process id of the worker, the supervisor's only child."""
+        """Process id of the worker, whichever thread of the supervisor began it."""
         assert self.process is not None
-        pid = self.process.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        (worker,) = [
+            child
+            for child in children
+            if b"trainer_job.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        return worker
 
     def text(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")
