@@ -7,7 +7,8 @@ How: arrivals are drawn once (Poisson, lengths as of mixed short and long texts,
 of "seconds tokens") and replayed against three policies on a simulated clock. The engine is a model of costs:
 a fixed part for each call, and time for each padded token, dearer in long rows and beyond what the cache
 holds; its figures are a guess at MiniLM on two cores, not a fit. Ours is the real `serving.scheduler`, with
-the real admission; the others queue without bound, as such servers do. No engine runs, so the figures hold anywhere.
+the real admission; the others queue without bound, as such servers do. No engine runs,
+so the figures hold anywhere.
 
 Output: a table by load with p50 and p99 of the answers that came in time, goodput (answers in time a second),
 what was refused at once, and padding; a JSON file in benchmarks/results/.
