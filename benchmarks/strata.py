@@ -143,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{row['share_of_none']:>6.1%} of none, {row['share_of_none_cpu']:.1%} by processor time "
             f"(bound {row['bound']:.0%}{'' if row['holds'] else ', MISSED'})"
         )
-    record = {**{key: str(value) for key, value in vars(options).items()}, "table": rows, "seconds": found}
+    asked = {key: str(value) for key, value in vars(options).items() if key != "out"}  # where is no result
+    record = {**asked, "table": rows, "seconds": found}
     print(write_record("strata", record, out=options.out, name=options.shape))
     return 0
 
