@@ -73,7 +73,7 @@ async def test_an_open_stream_is_answered_and_told_when_the_service_stops(start:
     await call.write(sentiment_pb2.ClassifyStreamRequest(settings=sentiment_pb2.StreamSettings()))
     await call.write(sentiment_pb2.ClassifyStreamRequest(item=sentiment_pb2.BatchItem(id="1", text="a")))
     assert (await call.read()).id == "1"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await running.app.stop(settle=0)
     assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
@@ -94,7 +94,7 @@ async def test_a_signal_drains_and_returns(number: signal.Signals) -> None:
     serving = asyncio.create_task(serve(settings(), registry=CollectorRegistry(), source=source))
     await asyncio.sleep(0.3)
     os.kill(os.getpid(), number)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await serving
 
 
@@ -106,7 +106,7 @@ async def test_a_second_signal_ends_the_patience() -> None:
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.05)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await serving
 
 
@@ -116,7 +116,7 @@ async def test_a_signal_while_loading_is_obeyed_after_the_step_in_hand() -> None
             signal.raise_signal(signal.SIGTERM)
             return super().load(found, announce)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await serve(settings(), registry=CollectorRegistry(), source=Slow("none", "moe"))
 
 

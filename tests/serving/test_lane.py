@@ -58,7 +58,7 @@ async def lane(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  the conditions are those of another thread
             await asyncio.sleep(0.005)
 
