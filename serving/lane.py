@@ -29,6 +29,7 @@ __all__ = ["Job", "Lane", "Outcome"]
 
 LOOKS = 10  # times that a hang is looked for within the time that an engine may take
 LONGEST_LOOK = 1.0  # seconds
+SHORTEST = 3  # tokens: what begins a text, what ends it, and one between them
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +101,23 @@ class Lane:
         """Start the engine's threads, and to look whether one hangs."""
         self._crew.start()
         self._looking = asyncio.create_task(self._look())
+
+    def knock(self, count: int, *, deadline: float, caller: str) -> None:
+        """Whether `count` items, were they as short as can be, would be let in now; nothing is queued.
+
+        To be asked before work is put into them: under a flood most are turned away here, and what that costs
+        is what an overloaded server has to spend. Raises `QueueFull`, `WouldMissDeadline` or `Draining`.
+        """
+        if SHORTEST * count > self.queue_tokens:
+            return  # no matter of now or later: who counts the tokens will say so
+        try:
+            with self._lock:
+                self._check_open()
+                lengths = [SHORTEST] * count
+                self._scheduler.check(lengths, now=self._clock(), deadline=deadline, caller=caller)
+        except Refused as refusal:
+            self._metrics.rejected.labels(refusal.reason).inc()
+            raise
 
     async def submit(
         self,
@@ -200,13 +218,16 @@ class Lane:
     def _enter(self, request: Request) -> list[Ticket[Job]]:
         """Queue the jobs; raises `Refused`, and `Draining` when the lane is closing."""
         with self._lock:
-            if self._desk.closing:
-                raise Draining("the service is stopping; ask another one")
+            self._check_open()
             tickets = self._scheduler.admit(
                 request.jobs, now=self._clock(), deadline=request.deadline, caller=request.caller
             )
             self._lock.notify_all()
             return tickets
+
+    def _check_open(self) -> None:
+        if self._desk.closing:
+            raise Draining("the service is stopping; ask another one")
 
     def _let_in(self) -> None:
         """There may be room: let those in who were held back."""

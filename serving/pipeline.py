@@ -84,6 +84,8 @@ class Pipeline:
         Raises what concerns all items at once: bad options, a refusal, the deadline.
         """
         options = self.filled(options, deployment.card)
+        if not manner.patient and deployment.results is None:  # a kept answer needs no room in the queue
+            deployment.lane.knock(len(items), deadline=deadline, caller=manner.caller)
         encoded = await asyncio.get_running_loop().run_in_executor(
             self._workers, self._encode_all, deployment, items, options
         )

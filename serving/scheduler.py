@@ -89,24 +89,30 @@ class Scheduler(Generic[P]):
     def admit(
         self, jobs: Sequence[tuple[P, int]], *, now: float, deadline: float = math.inf, caller: str = ""
     ) -> list[Ticket[P]]:
-        """Queue all jobs (payload, length ≥ 1) of a caller, or none of them.
+        """Queue all jobs (payload, length ≥ 1) of a caller, or none of them; raises as `check`."""
+        self.check([length for _, length in jobs], now=now, deadline=deadline, caller=caller)
+        return [self._enqueue(payload, length, now, deadline, caller) for payload, length in jobs]
+
+    def check(
+        self, lengths: Sequence[int], *, now: float, deadline: float = math.inf, caller: str = ""
+    ) -> None:
+        """Whether jobs of these lengths may wait; queues nothing.
 
         Raises `QueueFull` when their tokens would pass the bound, `CallerQueueFull` when they would pass the
         caller's part of it, and `WouldMissDeadline` when the predicted wait and their own cost pass the
         deadline. An idle engine takes anything whose deadline is still to come: its prediction would
         otherwise never be corrected. Each error says when it is worth coming back.
         """
-        tokens = sum(length for _, length in jobs)
+        tokens = sum(lengths)
         self._check_room(tokens, now, caller)
         wait = self.predicted_wait_of(caller, now, own=tokens)
-        own = self._costs.seconds(_tokens_by_bucket(length for _, length in jobs)) if wait else 0.0
+        own = self._costs.seconds(_tokens_by_bucket(lengths)) if wait else 0.0
         if now + wait + own > deadline:
             raise WouldMissDeadline(
                 f"the predicted wait of {wait + own:.3f} s passes the remaining "
                 f"{max(0.0, deadline - now):.3f} s; come back later or allow more time",
                 retry_after=_retry(wait),
             )
-        return [self._enqueue(payload, length, now, deadline, caller) for payload, length in jobs]
 
     def cancel(self, ticket: Ticket[P]) -> bool:
         """Take a ticket out of the queue; False when it is not queued (any more)."""

@@ -111,7 +111,7 @@ async def test_a_refused_call_is_tried_again_when_the_server_says(start: Start) 
         tasks += [asyncio.create_task(client.classify("second a b c d e f"))]
         await until(lambda: running.sample("stratified_queue_items", model="none") == 1)
         tasks += [asyncio.create_task(client.classify("third a b c d e f g"))]
-        await until(lambda: running.sample("stratified_rejected_total", reason="QUEUE_FULL") >= 1)
+        await until(lambda: running.sample("stratified_rejected_total", reason="CALLER_QUEUE_FULL") >= 1)
         running.engine.gate.set()
         assert len(await asyncio.gather(*tasks)) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -222,6 +223,29 @@ async def test_a_full_queue_refuses_the_impatient_and_holds_back_the_patient() -
         assert len(await patient) == 1
         await asyncio.gather(running, queued)
         assert count(made, "rejected_total", reason="QUEUE_FULL") == 1
+
+
+async def test_who_knocks_is_told_as_soon_as_no_text_however_short_would_be_let_in() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with lane(engine, queue_tokens=8) as made:
+        running = asyncio.create_task(made.submit([row(1)]))
+        await until(lambda: engine.started == 1)
+        made.knock(2, deadline=math.inf, caller="")
+        made.knock(3, deadline=math.inf, caller="")  # never fits: it is for the counting of tokens to say
+        assert made.waiting == 0, "a knock queues nothing"
+        queued = asyncio.create_task(made.submit([row(2, 2, 2)]))
+        await until(lambda: made.waiting == 1)
+        made.knock(1, deadline=math.inf, caller="")
+        with pytest.raises(QueueFull) as refusal:
+            made.knock(2, deadline=math.inf, caller="")
+        assert refusal.value.retry_after is not None
+        assert count(made, "rejected_total", reason="QUEUE_FULL") == 1
+        engine.gate.set()
+        await asyncio.gather(running, queued)
+        await made.close()
+        with pytest.raises(Draining):
+            made.knock(1, deadline=math.inf, caller="")
 
 
 async def test_a_predicted_miss_is_refused_before_any_work() -> None:

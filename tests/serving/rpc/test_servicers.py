@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import pytest
 
@@ -11,7 +9,6 @@ from protos.stratified.v1 import model_pb2, sentiment_pb2
 from serving.calls import failure_of
 from serving.engines.fake import FakeEngine, FakeSource
 from tests.serving.conftest import Running, Start
-from tests.serving.test_lane import until
 
 Request, Batch, BatchItem = (
     sentiment_pb2.ClassifyRequest,
@@ -166,76 +163,6 @@ async def test_a_batch_of_nothing_but_bad_items_is_answered_without_the_engine(s
     reply = await running.sentiment.BatchClassify(Batch(items=[BatchItem(text=" ")] * 2))
     assert [result.WhichOneof("outcome") for result in reply.results] == ["error", "error"]
     assert running.engine.batches == []
-
-
-async def test_half_of_the_callers_cancel_and_the_others_get_their_own_answers(start: Start) -> None:
-    running = await start()
-    running.engine.gate.clear()
-    texts = [f"word{index} more" for index in range(60)]
-    first = running.sentiment.Classify(Request(text="first"))
-    await until(lambda: running.engine.started == 1)
-    calls = [running.sentiment.Classify(Request(text=text)) for text in texts]
-    await until(lambda: running.sample("stratified_queue_items", model="none") == 60)
-    for call in calls[::2]:
-        call.cancel()
-    await until(lambda: running.sample("stratified_queue_items", model="none") == 30)
-    running.engine.gate.set()
-    got = [(await call).result for call in calls[1::2]]
-    for text, result in zip(texts[1::2], got, strict=True):
-        alone = (await running.sentiment.Classify(Request(text=text))).result
-        assert list(result.scores) == list(alone.scores)
-    computed = {ids for batch in running.engine.batches for ids in batch}
-    assert len(computed) == 31, "nothing that still waited is computed for the cancelled"
-    await first
-
-
-async def test_a_deadline_that_passes_is_deadline_exceeded_and_is_not_computed(start: Start) -> None:
-    running = await start()
-    running.engine.gate.clear()
-    blocking = running.sentiment.Classify(Request(text="first"))
-    await until(lambda: running.engine.started == 1)
-    error = await refused(running.sentiment.Classify(Request(text="second"), timeout=0.1))
-    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await until(lambda: running.sample("stratified_queue_items", model="none") == 0)
-    running.engine.gate.set()
-    await blocking
-    assert len(running.engine.batches) == 1
-
-
-async def test_a_call_without_deadline_gets_the_servers_own(start: Start) -> None:
-    running = await start(default_deadline=0.1)
-    running.engine.gate.clear()
-    error = await refused(running.sentiment.Classify(Request(text="first")))
-    assert failure_of_error(error).reason == "DEADLINE_MISSED"
-
-
-async def test_a_full_queue_sheds_with_pushback(start: Start) -> None:
-    running = await start(queue_tokens=16)
-    running.engine.gate.clear()
-    calls = [running.sentiment.Classify(Request(text="first a b c d e"))]
-    await until(lambda: running.engine.started == 1)
-    calls += [running.sentiment.Classify(Request(text="second a b c d e f"))]
-    await until(lambda: running.sample("stratified_queue_items", model="none") == 1)
-    error = await refused(running.sentiment.Classify(Request(text="third a b c d e f g")))
-    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert int(str(dict(error.trailing_metadata())["grpc-retry-pushback-ms"])) >= 50
-    assert failure_of_error(error).retry_after >= 0.05
-    running.engine.gate.set()
-    await asyncio.gather(*calls)
-
-
-async def test_a_crashed_engine_is_unavailable_with_pushback_and_recovers(start: Start) -> None:
-    running = await start()
-    running.engine.die.set()
-    error = await refused(running.sentiment.Classify(Request(text="a")))
-    assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert failure_of_error(error).reason == "ENGINE_CRASHED"
-    await until(lambda: running.sample("stratified_model_ready", model="none") == 0)
-    listed = await running.models.ListModels(model_pb2.ListModelsRequest())
-    assert listed.models[0].state == model_pb2.MODEL_STATE_FAILED
-    running.engine.die.clear()
-    await until(lambda: running.sample("stratified_model_ready", model="none") == 1)
-    await running.sentiment.Classify(Request(text="a"))
 
 
 async def test_several_models_answer_side_by_side(start: Start) -> None:
