@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bundles import PACKAGE, REAL, SHAPES, make_bundle, random_backbone
-from benchmarks.record import RESULTS, Samples, alternate, write_record
+from benchmarks.record import RESULTS, Samples, alternate, asked, write_record
 from benchmarks.strata import batches_of
 from benchmarks.texts import real_texts
 
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, row in rows.items():
         print(f"{card}: {name}: {row}")
     record = {
-        **vars(options), "out": str(options.out), "card": card, "table": rows,
+        **asked(options), "card": card, "table": rows,
         "seconds": {"serving": served, "training": trained},
     }  # fmt: skip
     print(write_record("gpu", record, out=options.out, name=options.shape))

@@ -13,6 +13,7 @@ import platform
 import random
 import re
 import time
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-__all__ = ["RESULTS", "Samples", "alternate", "processor", "ratio", "spread", "write_record"]
+__all__ = ["RESULTS", "Samples", "alternate", "asked", "processor", "ratio", "spread", "write_record"]
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -55,6 +56,16 @@ def ratio(samples: Samples, of: str, to: str, *, clock: str = "wall") -> float:
     over = median(taken[clock] for taken in samples[of])
     under = median(taken[clock] for taken in samples[to])
     return over / under if under else float("inf")
+
+
+def asked(options: Namespace) -> dict[str, Any]:
+    """What a run was asked for, as it enters its record: without `out`, and of absolute paths the name alone,
+    since where files lie on one machine says nothing to the reader on another."""
+    kept = {key: value for key, value in vars(options).items() if key != "out"}
+    return {
+        key: (value.name if value.is_absolute() else str(value)) if isinstance(value, Path) else value
+        for key, value in kept.items()
+    }
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

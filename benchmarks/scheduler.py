@@ -33,6 +33,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.record import asked
 from serving.batches import Policy
 from serving.costs import CostModel
 from serving.errors import Refused
@@ -251,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = {
         "benchmark": "scheduler",
         "date": now.isoformat(timespec="seconds"),
-        "options": {key: str(value) for key, value in vars(options).items() if key != "out"},
+        "options": asked(options),
         "policy": asdict(Policy(batch_tokens=512)),
         "table": rows,
     }

@@ -37,7 +37,7 @@ from benchmarks.processes import (
     running,
     wait_for_port,
 )
-from benchmarks.record import RESULTS, write_record
+from benchmarks.record import RESULTS, asked, write_record
 from benchmarks.strata import batches_of
 from benchmarks.texts import real_texts
 
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(row["line"])
     print(f"the load alone carries {null:.0f} texts/s to a server that does nothing")
     record = {
-        **{key: str(value) for key, value in vars(options).items()},
+        **asked(options),
         "table": rows,
         "null_per_second": null,
         "runs": found,

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bundles import REAL, SHAPES, VARIANTS, make_bundle
-from benchmarks.record import RESULTS, Samples, alternate, ratio, write_record
+from benchmarks.record import RESULTS, Samples, alternate, asked, ratio, write_record
 from benchmarks.texts import real_texts
 
 ENGINES = ("torch", "onnx", "openvino")
@@ -143,8 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{row['share_of_none']:>6.1%} of none, {row['share_of_none_cpu']:.1%} by processor time "
             f"(bound {row['bound']:.0%}{'' if row['holds'] else ', MISSED'})"
         )
-    asked = {key: str(value) for key, value in vars(options).items() if key != "out"}  # where is no result
-    record = {**asked, "table": rows, "seconds": found}
+    record = {**asked(options), "table": rows, "seconds": found}
     print(write_record("strata", record, out=options.out, name=options.shape))
     return 0
 

@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bundles import DOMAINS, LABELS, PACKAGE, REAL, SHAPES, random_backbone
-from benchmarks.record import RESULTS, Samples, alternate, processor, write_record
+from benchmarks.record import RESULTS, Samples, alternate, asked, processor, write_record
 from benchmarks.texts import real_texts
 
 BATCH = 32
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if not has_bf16:
         print("bf16 does not take part: this processor does not multiply in it")
-    record = {**vars(options), "out": str(options.out), "rows": rows, "table": found, "seconds": samples}
+    record = {**asked(options), "rows": rows, "table": found, "seconds": samples}
     print(write_record("training", record, out=options.out, name=options.shape))
     return 0
 

@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.bundles import REAL, SHAPES, make_bundle
 from benchmarks.peers.fleet import HERE, PEERS, environment
 from benchmarks.processes import cores, free_ports, load, our_server, running, wait_for_port
-from benchmarks.record import RESULTS, write_record
+from benchmarks.record import RESULTS, asked, write_record
 from benchmarks.texts import real_texts
 
 CACHE = Path.home() / ".cache" / "stratified-peers"
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for label, reason in absent.items():
         print(f"{label}: not measured: {reason}")
     record = {
-        **{key: str(value) for key, value in vars(options).items()}, "table": rows, "absent": absent,
+        **asked(options), "table": rows, "absent": absent,
         "rounds_of": found,
     }  # fmt: skip
     print(write_record("peers", record, out=options.out, name=options.shape))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.record import alternate, processor, ratio, spread, write_record
+from benchmarks.record import alternate, asked, processor, ratio, spread, write_record
 
 
 def test_contenders_take_turns() -> None:
@@ -45,6 +46,13 @@ def test_a_record_says_where_it_comes_from(tmp_path: Path) -> None:
     assert record["versions"]["torch"]
     assert record["processor"] == processor()
     assert len(record["load_average"]) == 3
+
+
+def test_what_was_asked_for_names_no_folder_of_the_machine() -> None:
+    options = Namespace(rounds=3, models=Path("/home/me/moe"), texts=Path("a/b.csv"), out=Path("/home/me/out"))
+        rounds=3, models=Path("/home/me/moe"), texts=Path("a/b.csv"), out=Path("/home/me/out")
+    )
+    assert asked(options) == {"rounds": 3, "models": "moe", "texts": "data/a.csv"}
 
 
 def test_the_processor_is_named() -> None:
