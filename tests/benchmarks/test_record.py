@@ -49,10 +49,8 @@ def test_a_record_says_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_what_was_asked_for_names_no_folder_of_the_machine() -> None:
-    options = Namespace(rounds=3, models=Path("/home/me/moe"), texts=Path("a/b.csv"), out=Path("/home/me/out"))
-        rounds=3, models=Path("/home/me/moe"), texts=Path("a/b.csv"), out=Path("/home/me/out")
-    )
-    assert asked(options) == {"rounds": 3, "models": "moe", "texts": "data/a.csv"}
+    options = Namespace(rounds=3, models=Path("/home/me/moe"), texts=Path("a/b.csv"), out=Path("/home/me"))
+    assert asked(options) == {"rounds": 3, "models": "moe", "texts": "a/b.csv"}
 
 
 def test_the_processor_is_named() -> None:
