@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from urllib.request import urlopen
 
 import grpc
@@ -46,8 +47,10 @@ async def test_a_default_model_that_cannot_be_loaded_ends_the_start(start: Start
 async def test_stopping_answers_what_was_accepted(start: Start) -> None:
     running = await start(settle_seconds=0)
     running.engine.gate.clear()
-    calls = [running.sentiment.Classify(Request(text=f"word{index}")) for index in range(10)]
-    await until(lambda: running.sample("stratified_queue_items", model="none") >= 9)
+    calls = [running.sentiment.Classify(Request(text="the first"))]
+    await until(lambda: running.engine.started == 1)
+    calls += [running.sentiment.Classify(Request(text=f"word{index}")) for index in range(9)]
+    await until(lambda: running.sample("stratified_queue_items", model="none") == 9)
     stopping = asyncio.create_task(running.app.stop(settle=0))
     await asyncio.sleep(0.1)
     running.engine.gate.set()
@@ -88,12 +91,25 @@ async def test_ports_in_use_end_the_start_and_free_what_was_bound(start: Start) 
         await app.stop(settle=0)
 
 
+async def send(number: signal.Signals, serving: asyncio.Task[None]) -> None:
+    """Send a signal to this very process, once the kernel says that it is handled: else pytest ends."""
+
+    def handled() -> bool:
+        assert not serving.done(), f"it ended by itself: {serving}"
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1) and signal.getsignal(number) != ours
+
+    ours = signal.default_int_handler
+    await until(handled)
+    os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_and_returns(number: signal.Signals) -> None:
     source = FakeSource()
     serving = asyncio.create_task(serve(settings(), registry=CollectorRegistry(), source=source))
-    await asyncio.sleep(0.3)
-    os.kill(os.getpid(), number)
+    await send(number, serving)
     async with asyncio.timeout(60):
         await serving
 
@@ -102,9 +118,8 @@ async def test_a_second_signal_ends_the_patience() -> None:
     source = FakeSource()
     patient = settings(settle_seconds=60, grace_seconds=60)
     serving = asyncio.create_task(serve(patient, registry=CollectorRegistry(), source=source))
-    await asyncio.sleep(0.3)
     for _ in range(2):
-        os.kill(os.getpid(), signal.SIGTERM)
+        await send(signal.SIGTERM, serving)
         await asyncio.sleep(0.05)
     async with asyncio.timeout(60):
         await serving

@@ -97,7 +97,10 @@ async def test_it_scores_while_nobody_waits_for_the_default(start: Start) -> Non
     await ask(running, "a")
     await running.app.shadow.caught_up()
     running.engine.gate.clear()
-    busy = [asyncio.create_task(ask(running, text)) for text in ("b", "c", "d")]
+    begun = running.engine.started
+    busy = [asyncio.create_task(ask(running, "b"))]
+    await until(lambda: running.engine.started > begun)
+    busy += [asyncio.create_task(ask(running, text)) for text in ("c", "d")]
     await until(lambda: running.sample("stratified_queue_items", model="none") == 2)
     before = running.source.engines["routing"].started
     await asyncio.sleep(0.05)
