@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -91,35 +92,41 @@ async def test_ports_in_use_end_the_start_and_free_what_was_bound(start: Start) 
         await app.stop(settle=0)
 
 
-async def send(number: signal.Signals, serving: asyncio.Task[None]) -> None:
-    """Send a signal to this very process, once the kernel says that it is handled: else pytest ends."""
+def begin(**values: float) -> tuple[asyncio.Task[None], Callable[[signal.Signals], Awaitable[None]]]:
+    """A server that runs until a signal, and what sends one to this very process once it is handled.
 
-    def handled() -> bool:
-        assert not serving.done(), f"it ended by itself: {serving}"
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-        return bool(int(caught.split()[1], 16) >> (number - 1) & 1) and signal.getsignal(number) != ours
+    Sent earlier, it would end pytest; that the kernel knows the handler is looked at too.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    serving = asyncio.create_task(
+        serve(settings(**values), registry=CollectorRegistry(), source=FakeSource())
+    )
 
-    ours = signal.default_int_handler
-    await until(handled)
-    os.kill(os.getpid(), number)
+    async def send(number: signal.Signals) -> None:
+        def handled() -> bool:
+            assert not serving.done(), f"it ended by itself: {serving}"
+            status = Path("/proc/self/status").read_text(encoding="ascii").split()
+            caught = int(status[status.index("SigCgt:") + 1], 16) >> (number - 1) & 1
+            return bool(caught) and signal.getsignal(number) != before[number]
+
+        await until(handled)
+        os.kill(os.getpid(), number)
+
+    return serving, send
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_and_returns(number: signal.Signals) -> None:
-    source = FakeSource()
-    serving = asyncio.create_task(serve(settings(), registry=CollectorRegistry(), source=source))
-    await send(number, serving)
+    serving, send = begin()
+    await send(number)
     async with asyncio.timeout(60):
         await serving
 
 
 async def test_a_second_signal_ends_the_patience() -> None:
-    source = FakeSource()
-    patient = settings(settle_seconds=60, grace_seconds=60)
-    serving = asyncio.create_task(serve(patient, registry=CollectorRegistry(), source=source))
+    serving, send = begin(settle_seconds=60, grace_seconds=60)
     for _ in range(2):
-        await send(signal.SIGTERM, serving)
+        await send(signal.SIGTERM)
         await asyncio.sleep(0.05)
     async with asyncio.timeout(60):
         await serving
