@@ -24,7 +24,8 @@ from trainer_job.lock import alive
 
 ASK = signal.SIGUSR1
 PATIENCE_BEFORE_TRAINING = 10  # times as long: data are read and tokenised without a beat
-COLLECTIVES = ("distributed_c10d", "all_reduce", "barrier")  # where ranks wait for another one
+# Where ranks wait for another one; the gradients' reduction has no Python of its own, it happens in backward.
+COLLECTIVES = ("distributed_c10d", "all_reduce", "barrier", "run_backward")
 
 
 @dataclass
@@ -140,10 +141,17 @@ def rank_of(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
+def main_first(stack: str) -> str:
+    """A faulthandler's dump with the main thread, which it writes last, before the others."""
+    *others, main = stack.strip().split("\n\n")
+    return "\n\n".join([main, *others])
+
+
 def culprit(stacks: dict[int, str], still: Iterable[int]) -> int:
     """The rank that the others wait for: the first that stands in no collective call, else the stillest."""
     order = [*still, *stacks]
-    waiting = {rank for rank, text in stacks.items() if any(word in text for word in COLLECTIVES)}
+    main = {rank: main_first(text).split("\n\n")[0] for rank, text in stacks.items()}
+    waiting = {rank for rank, text in main.items() if any(word in text for word in COLLECTIVES)}
     return next((rank for rank in order if rank not in waiting), order[0])
 
 

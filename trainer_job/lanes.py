@@ -18,7 +18,7 @@ import structlog
 from trainer_job.config import RunConfig
 from trainer_job.failures import STALLED, Failure, clear_failures, read_failure
 from trainer_job.files import write_json
-from trainer_job.heartbeat import Watch, culprit, forget
+from trainer_job.heartbeat import Watch, culprit, forget, main_first
 from trainer_job.launch import Devices, worker_environment
 from trainer_job.nodes import announce
 from trainer_job.process import StopRequest, describe_exit, run_worker
@@ -95,7 +95,7 @@ class Lane:
         rank = culprit(stacks, still) if stacks else still[0]
         log = structlog.get_logger("supervisor")
         for number, stack in stacks.items():
-            shown = "\n".join(stack.splitlines()[:STACK_LINES])
+            shown = "\n".join(main_first(stack).splitlines()[:STACK_LINES])
             log.error("stalled", rank=number, culprit=number == rank, stack=shown)
         running = self.running()
         self.stall = Failure(
@@ -157,7 +157,5 @@ def run_lanes(
 
 def _innermost(stack: str) -> str:
     """The innermost frame of the main thread in a faulthandler's dump, or the first line of anything else."""
-    lines = [line.strip() for line in stack.splitlines() if line.strip()]
-    main = [place for place, line in enumerate(lines) if line.startswith(("Current thread", "Thread"))]
-    frames = lines[main[-1] + 1 :] if main else lines
-    return frames[0] if frames else "unknown"
+    lines = [line.strip() for line in main_first(stack).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith(("Current thread", "Thread"))), "unknown")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trainer_job.files import read_json
-from trainer_job.heartbeat import Heartbeat, Watch, culprit, forget
+from trainer_job.heartbeat import Heartbeat, Watch, culprit, forget, main_first
 
 HANGS = """
 import sys, time
@@ -143,6 +143,16 @@ def test_the_culprit_is_the_rank_that_the_others_wait_for() -> None:
     waiting = "File distributed_c10d.py, line 1 in all_reduce"
     assert culprit({0: waiting, 1: "File x.py, line 3 in stuck"}, [0, 1]) == 1
     assert culprit({0: waiting, 1: waiting}, [1, 0]) == 1
+
+
+def test_only_the_main_thread_says_where_a_rank_stands_and_it_is_shown_first() -> None:
+    helper = "Thread 0x1 (most recent call first):\n  File distributed_c10d.py, line 1 in barrier"
+    stuck = f"{helper}\n\nCurrent thread 0x2 (most recent call first):\n  File x.py, line 3 in stuck"
+    backward = "Current thread 0x3 (most recent call first):\n  File graph.py, line 9 in _engine_run_backward"
+    assert culprit({0: backward, 1: stuck}, [0, 1]) == 1
+    assert main_first(stuck).splitlines()[1] == "  File x.py, line 3 in stuck"
+    assert main_first(stuck).endswith("in barrier")
+    assert main_first("") == ""
 
 
 def test_an_earlier_life_is_forgotten(tmp_path: Path) -> None:
