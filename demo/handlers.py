@@ -43,19 +43,25 @@ class Page:
         self._lock = threading.Lock()
 
     def look(self, seen: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the service can do now; leaves everything as it is while nothing has changed, so that nobody's
-        choice is reset."""
+        """What the service can do now; leaves everything as it is while nothing has changed.
+
+        What a visitor chose stays while all of it is there: a model that becomes ready is one more to choose.
+        """
         state = self.asker.state()
         now = (state.ready, state.loading, state.default, state.domains, state.problem)
         if now == seen:
             return (gr.skip(),) * 7
-        chosen = list(state.first)
+        chosen, domains = list(state.first), [INFER, *state.domains]
+        more = bool(seen and seen[0]) and set(seen[0]) <= set(state.ready) and seen[3] == state.domains
+        first = chosen[0] if chosen else None
+        values: list[dict[str, Any]] = [{"value": INFER}, {"value": chosen}, {"value": first}]
+        domain, models, model = ({} if more else value for value in values)
         return (
             now,
             self.status(state),
-            gr.update(choices=[INFER, *state.domains], value=INFER),
-            gr.update(choices=list(state.ready), value=chosen),
-            gr.update(choices=list(state.ready), value=chosen[0] if chosen else None),
+            gr.update(choices=domains, **domain),
+            gr.update(choices=list(state.ready), **models),
+            gr.update(choices=list(state.ready), **model),
             drawing.examples(choose(self._examples, state.domains)),
             gr.update(interactive=bool(state.ready)),
         )

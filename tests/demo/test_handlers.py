@@ -45,6 +45,17 @@ def test_a_look_fills_the_choices_and_leaves_them_alone_while_nothing_changes(pa
     assert page.look(seen) == (gr.skip(),) * 7
 
 
+def test_a_model_that_becomes_ready_resets_nobodys_choice(page: Page) -> None:
+    now, *_ = page.look(())
+    before = (("none",), ("routing",), *now[2:])
+    _, status, domain, models, model, _, _ = page.look(before)
+    assert "none, routing" in status
+    assert (models["choices"], model["choices"]) == (["none", "routing"], ["none", "routing"])
+    assert not any("value" in update for update in (domain, models, model))
+    gone = (("none", "moe"), (), *now[2:])
+    assert page.look(gone)[3]["value"] == ["none"], "a choice that is gone is made anew"
+
+
 def test_a_service_that_is_down_is_an_alert_and_nothing_can_be_asked(lonely: Page) -> None:
     _, status, _, models, model, samples, button = lonely.look(())
     assert 'role="alert"' in status
