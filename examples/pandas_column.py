@@ -26,7 +26,9 @@ def classify_column(frame: pd.DataFrame, column: str, client: Client, domain: st
         else (answer.label, answer.score, answer.domain, None)
         for _, answer in client.classify_stream(items)
     ]
-    return frame.join(pd.DataFrame(rows, columns=COLUMNS, index=frame.index), rsuffix="_predicted")
+    names = [f"{name}_predicted" if name in frame else name for name in COLUMNS]
+    answers = pd.DataFrame(rows, columns=names, index=frame.index)
+    return pd.concat([frame, answers], axis=1)  # not a join: an index may hold a value twice
 
 
 def main(target: str = "127.0.0.1:50051") -> None:

@@ -49,6 +49,10 @@ def test_pandas_column(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert found.loc["x", "domain"] == "imdb"
     assert list(found["label"]) == [1, 0]
     assert found["label_predicted"].isin(["negative", "neutral", "positive"]).all()
+    with Client(target) as client:
+        twice = pandas_column.classify_column(frame.set_axis(["x", "x"]), "t", client)
+    assert list(twice.index) == ["x", "x"]
+    assert list(twice["t"]) == ["good", "bad"]
 
 
 def test_a_scoring_worker_answers_as_the_service_does(target: str) -> None:
