@@ -1,4 +1,4 @@
-"""Tests between models agree with scipy and with simulations of their level."""
+"""Tests between models agree with scipy, statsmodels and simulations of their level."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.multitest import multipletests
 
 from trainer_job.significance import holm, mcnemar, minimum_detectable_difference, paired_bootstrap
 
@@ -115,6 +117,17 @@ def test_mcnemar_exact_is_scipys_binomial_test() -> None:
     assert found["p"] < found["p_exact"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_mcnemar_is_that_of_statsmodels(seed: int) -> None:
+    first, second, gold = pair(better=0.02, seed=seed)
+    right, other = first == gold, second == gold
+    table = [[int(((right == a) & (other == b)).sum()) for b in (True, False)] for a in (True, False)]
+    theirs = contingency_tables.mcnemar(table, exact=True)
+    found = mcnemar(first, second, gold)
+    assert (found["only_a"], found["only_b"]) == (table[0][1], table[1][0])
+    assert found["p_exact"] == pytest.approx(theirs.pvalue)
+
+
 def test_mcnemar_mid_p_of_a_known_table() -> None:
     # 1 against 7: two-sided exact 2·(1+8)/256, mid-p subtracts the chance of 1 itself
     gold = np.zeros(20, dtype=int)
@@ -139,6 +152,7 @@ def test_holm_of_a_known_family() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_never_lowers_and_keeps_the_order(values: list[float]) -> None:
     adjusted = holm(values)
+    assert adjusted == pytest.approx(list(multipletests(values, method="holm")[1]))
     assert all(raw <= new <= 1 for raw, new in zip(values, adjusted, strict=True))
     order = np.argsort(values, kind="stable")
     assert (np.diff(np.asarray(adjusted)[order]) >= 0).all()
