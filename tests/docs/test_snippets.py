@@ -109,7 +109,7 @@ def test_python_runs(snippet: Snippet, place: Path, served: str, monkeypatch: py
     code = re.sub(r"timeout=\d+", "timeout=120", code)  # the machine may be busy
     if missing := sorted(name for name in imported(code) if importlib.util.find_spec(name) is None):
         pytest.skip(f"not installed here: {', '.join(missing)}")
-    if {"tritonclient", "kserve"} & imported(code):  # they bring the contract of another protocol, under the same names
+    if {"tritonclient", "kserve"} & imported(code):  # they bring another protocol's contract, under our names
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
         return
     execute(code, snippet.name, names(served))
