@@ -27,7 +27,7 @@ from serving.app import App
 from serving.engines.fake import FakeSource
 from tests.serving import conftest
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
 SECONDS = 60 * float(os.environ.get("FUZZ_MINUTES", "1"))
 BUGS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 FILES = (sentiment_pb2, model_pb2, admin_pb2, open_inference_pb2)
