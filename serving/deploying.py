@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from serving import heap
 from serving.cache import caches
 from serving.engines.base import Engine, Shareable
 from serving.errors import BadStore
@@ -117,6 +118,8 @@ class Deployer:
             deployment.lease.free()
         current = self._models.loaded(deployment.card.version.name)
         self._metrics.forget_model(deployment.card, successor=None if current is None else current.card)
+        del deployment
+        await asyncio.to_thread(heap.give_back)
 
     def _tell(self, loaded: Loaded, batch_tokens: int, *, replaced: Deployment | None) -> None:
         card = loaded.card

@@ -8,6 +8,7 @@ import signal
 import structlog
 from prometheus_client import CollectorRegistry
 
+from serving import heap
 from serving.app import App
 from serving.errors import StartError
 from serving.settings import Settings
@@ -35,6 +36,7 @@ async def serve(settings: Settings, *, registry: CollectorRegistry, source: Sour
         await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()  # raises what loading raised
+            heap.settle()
             log.info("ready", default=app.models.default)
         await stopped
         loading.cancel()

@@ -2,14 +2,16 @@
 
 Importing registers `StratifiedConfig` and `StratifiedForSequenceClassification` with the Auto classes of
 transformers, and text classification with its pipelines, so `from_pretrained(BUNDLE)` and
-`pipeline("text-classification", BUNDLE)` work. Without torch, for a service that runs exported models, the
-import does nothing, and `stratified_models.bundle` still reads bundles.
+`pipeline("text-classification", BUNDLE)` work. Without torch, for a service that runs exported models, and
+with STRATIFIED_AUTO_CLASSES=0 in the environment, the import does nothing, and `stratified_models.bundle`
+still reads bundles.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
 
 from stratified_models.errors import (
@@ -51,6 +53,7 @@ __all__ = [
     "flops_per_token",
     "load_pretrained",
     "load_tokenizer",
+    "register",
     "resolve_backbone",
 ]
 
@@ -74,7 +77,8 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def _register() -> None:
+def register() -> None:
+    """Let the Auto classes and the pipelines of transformers know ours; doing so again changes nothing."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -89,5 +93,8 @@ def _register() -> None:
     PIPELINE_REGISTRY.supported_tasks["text-classification"]["impl"] = DomainTextClassification
 
 
-if all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers")):
-    _register()
+# A program that reads bundles without the Auto classes saves the seconds that torch takes to import.
+_WANTED = os.environ.get("STRATIFIED_AUTO_CLASSES", "1") != "0"
+
+if _WANTED and all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers")):
+    register()

@@ -193,9 +193,11 @@ def check_parity(
 def _load(folder: Path) -> StratifiedForSequenceClassification:
     import torch
 
+    from stratified_models import register
     from stratified_models.base import StratifiedForSequenceClassification
     from stratified_models.sources import quiet
 
+    register()  # where the import of the package was told not to: reading config.json goes by the model's type
     with quiet():
         loaded: Any = StratifiedForSequenceClassification.from_pretrained(
             str(folder), dtype=torch.float32, output_loading_info=True, local_files_only=True

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from serving.encoding import Encoder
@@ -25,6 +26,7 @@ EngineName = Literal["auto", "torch", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 Announce = Callable[[str], None]
 
+GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # devices of CUDA, of CUDA under Windows, of ROCm
 ENGINES = ("torch", "onnx", "openvino")
 TOLERANCE = 1e-3  # of fp32 logits
 TOLERANCE_BF16 = 0.05  # 8 bits of mantissa, over six blocks
@@ -161,6 +163,8 @@ def on_gpu(wishes: Wishes) -> bool:
     """Whether torch would compute on a GPU."""
     if wishes.device == "cpu" or find_spec("torch") is None:
         return False
+    if wishes.device == "auto" and not any(any(Path("/dev").glob(name)) for name in GPUS):
+        return False  # known without importing torch, which takes seconds
     import torch
 
     return torch.cuda.is_available()

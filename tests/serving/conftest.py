@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ from serving.settings import Settings
 def _quiet_logs() -> None:
     """Logs go nowhere; a test that wants them captures them."""
     configure(level="DEBUG", fmt="json", stream=io.StringIO())
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """A server that runs in this process lets the collector alone; the next test gets it back."""
+    yield
+    gc.unfreeze()
 
 
 def settings(**values: Any) -> Settings:
