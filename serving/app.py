@@ -86,7 +86,9 @@ class App:
         self._stages = Stages(self.metrics, self._tracing)
         self.health = HealthServicer()
         self.models = Models(on_change=self.health.set_ready)
-        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+        # More of them would take the cores from the engine, and the event loop's turn with them.
+        tokenizers = max(1, available_cores() // 2)
+        self._workers = ThreadPoolExecutor(max_workers=tokenizers, thread_name_prefix="tokenize")
         self.service, self.shadow = self._build_service(draw)
         deployer = Deployer(
             settings,

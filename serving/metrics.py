@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -79,7 +80,7 @@ class Metrics(RpcMetrics):
         )
         self.busy_seconds = counter("inference_busy_seconds", "Time during which an engine was computing.")
         self.loop_lag = histogram(
-            "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", series.SECONDS
+            "event_loop_lag_seconds", "Delay of the event loop's own heartbeat.", series.LAGS
         )
         self.queue_items = Gauge("stratified_queue_items", "Items that wait.", ("model",), registry=r)
         self.queue_tokens = Gauge("stratified_queue_tokens", "Tokens that wait.", ("model",), registry=r)
@@ -247,14 +248,21 @@ class Metrics(RpcMetrics):
         self.confidence.labels(model).observe(answer.score)
         if answer.out_of_domain:
             self.out_of_domain.labels(model).inc()
-        means = self._occupancy.setdefault(answer.model, list(answer.strata))
-        _follow(means, answer.strata)
-        for index, mean in enumerate(means):
-            self.occupancy.labels(model, str(index)).set(mean)
-        mix = self._mix.setdefault(answer.model, [domain.share for domain in domains])
+        if answer.model not in self._mix:
+            self._follow_from_now(answer, [domain.share for domain in domains])
         seen = dict(answer.domain_scores)
-        _follow(mix, [seen[domain.name] for domain in domains])
-        self.drift.labels(model).set(sum(abs(m - d.share) for m, d in zip(mix, domains, strict=True)) / 2)
+        _follow(self._occupancy[answer.model], answer.strata)
+        _follow(self._mix[answer.model], [seen[domain.name] for domain in domains])
+
+    def _follow_from_now(self, answer: Classification, shares: list[float]) -> None:
+        """Running means of a model from its first answer on; their gauges are computed when they are read."""
+        model, means, mix = answer.model.name, list(answer.strata), list(shares)
+        self._occupancy[answer.model], self._mix[answer.model] = means, mix
+        for index in range(len(means)):
+            self.occupancy.labels(model, str(index)).set_function(partial(means.__getitem__, index))
+        self.drift.labels(model).set_function(
+            lambda: sum(abs(m - share) for m, share in zip(mix, shares, strict=True)) / 2
+        )
 
 
 def _told(card: ModelCard) -> tuple[str, ...]:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from protos.stratified.v1 import model_pb2, model_pb2_grpc, sentiment_pb2, sentiment_pb2_grpc
 from serving.errors import Draining, InvalidRequest, ServingError
+from serving.pipeline import BREATH
 from serving.rpc import converters, model_converters
 from serving.rpc.callers import caller_of, time_left
 from serving.rpc.interceptors import request_id
@@ -55,10 +57,11 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
             remaining=context.time_remaining(),
             caller=caller_of(context),
         )
-        pairs = zip(items, answers, strict=True)
-        results = [
-            converters.result_to_wire(i.id, _outcome(a, f"items[{n}].")) for n, (i, a) in enumerate(pairs)
-        ]
+        results = []
+        for n, (item, answer) in enumerate(zip(items, answers, strict=True)):
+            results.append(converters.result_to_wire(item.id, _outcome(answer, f"items[{n}].")))
+            if n % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
         return sentiment_pb2.BatchClassifyResponse(results=results)
 
     async def ClassifyStream(
