@@ -197,7 +197,7 @@ def _load(folder: Path) -> StratifiedForSequenceClassification:
     from stratified_models.base import StratifiedForSequenceClassification
     from stratified_models.sources import quiet
 
-    register()  # where the import of the package was told not to: reading config.json goes by the model's type
+    register()  # where the import of the package was told not to: config.json is read by its model type
     with quiet():
         loaded: Any = StratifiedForSequenceClassification.from_pretrained(
             str(folder), dtype=torch.float32, output_loading_info=True, local_files_only=True
