@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,22 @@ DEVICE = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph; what it leaves is fp32
 
 
-def runs_bf16() -> bool:
-    """Whether this processor multiplies in bfloat16; elsewhere the hint would be without effect."""
+@cache
+def _core() -> Any:
+    """The library's one core of this process, which is never let go.
+
+    Each core gives the thread that makes it a stack for signals, and takes that stack's memory with it. After
+    the second one is gone, the next signal that a handler waits for, a SIGTERM or a Ctrl-C, ends the process
+    with a segmentation fault (openvino 2026.4).
+    """
     import openvino
 
-    return "BF16" in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+def runs_bf16() -> bool:
+    """Whether this processor multiplies in bfloat16; elsewhere the hint would be without effect."""
+    return "BF16" in _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +175,10 @@ def _compiled(path: Path, hint: str, pad: int, threads: int, workers: int) -> Co
 
 
 def _read(path: Path) -> Any:
-    import openvino
-
-    return openvino.Core().read_model(path)
+    return _core().read_model(path)
 
 
 def _compile(model: Any, hint: str, threads: int, workers: int) -> Any:
-    import openvino
-
     settings = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads * workers,
@@ -178,7 +186,7 @@ def _compile(model: Any, hint: str, threads: int, workers: int) -> Any:
         # Pinned threads of two processes, or of two models in one, would wait for the same core.
         "ENABLE_CPU_PINNING": False,
     }
-    return openvino.Core().compile_model(model, DEVICE, settings)
+    return _core().compile_model(model, DEVICE, settings)
 
 
 def _infer(request: Any, feed: Feed) -> Any:

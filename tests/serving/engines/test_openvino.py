@@ -169,3 +169,28 @@ def test_runs_without_torch(exported: Bundle) -> None:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "3", done.stderr
+
+
+SIGNALLED = """
+import gc, os, signal, sys
+from pathlib import Path
+from serving.engines.openvino import OpenvinoEngine, runs_bf16
+first, second, third = (
+    OpenvinoEngine(Path(sys.argv[1]), precision="fp32", pad=0, threads=1) for _ in range(3)
+)
+runs_bf16()
+del first
+gc.collect()
+del second
+gc.collect()
+del third
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_reaches_its_handler_after_engines_came_and_went(exported: Bundle) -> None:
+    command = [sys.executable, "-c", SIGNALLED, str(exported.path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
