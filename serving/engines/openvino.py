@@ -7,6 +7,7 @@ lengths, where these are faster (see `buckets`).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +26,17 @@ from stratified_models.onnx_model import INPUTS, OUTPUTS, STRATA_OUTPUTS
 __all__ = ["OpenvinoEngine", "runs_bf16"]
 
 DEVICE = "CPU"
+_one_at_a_time = threading.Lock()
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph; what it leaves is fp32
 
 
-@cache
 def _core() -> Any:
+    with _one_at_a_time:  # a cache alone lets two threads make one each
+        return _made()
+
+
+@cache
+def _made() -> Any:
     """The library's one core of this process, which is never let go.
 
     Each core gives the thread that makes it a stack for signals, and takes that stack's memory with it. After
