@@ -46,13 +46,15 @@ class Page:
         """What the service can do now; leaves everything as it is while nothing has changed.
 
         What a visitor chose stays while all of it is there: a model that becomes ready is one more to choose.
+        Only the first one with strata is put beside a default that has none.
         """
         state = self.asker.state()
-        now = (state.ready, state.loading, state.default, state.domains, state.problem)
+        now = (state.ready, state.loading, state.default, state.domains, state.problem, state.first)
         if now == seen:
             return (gr.skip(),) * 7
         chosen, domains = list(state.first), [INFER, *state.domains]
-        more = bool(seen and seen[0]) and set(seen[0]) <= set(state.ready) and seen[3] == state.domains
+        known = bool(seen and seen[0]) and set(seen[0]) <= set(state.ready)
+        more = known and (seen[3], seen[5]) == (state.domains, state.first)
         first = chosen[0] if chosen else None
         values: list[dict[str, Any]] = [{"value": INFER}, {"value": chosen}, {"value": first}]
         domain, models, model = ({} if more else value for value in values)
