@@ -73,7 +73,7 @@ def _build_all(
     the bundle. Raises the first engine's error when none takes its file.
 
     torch comes last, and only when there is nothing else: on a CPU it was the slowest in every comparison
-    with a graph, and takes 7 s and 0.5 GB to import.
+    with a graph, and takes 7 s and 0.35 GB to import.
     """
     engines: list[Engine] = []
     errors: list[ExportError] = []
