@@ -81,7 +81,9 @@ def visit(browser: Any, address: str, *, size: str = "desk", scheme: str = "ligh
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     page.wait_for_function(
-        "document.querySelector('#status')?.innerText.includes('answers by default')", timeout=SECONDS
+        "(told => told.includes('answers by default') && !told.includes('; loading'))"
+        "(document.querySelector('#status')?.innerText ?? '')",
+        timeout=SECONDS,
     )
     yield page
     assert (strangers, errors) == ([], [])
