@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+import psutil
+
 
 class StopRequest:
     """What SIGTERM and SIGINT ask for: first to stop and save, a second time to leave at once."""
@@ -90,16 +92,24 @@ def run_worker(
                 process.send_signal(signal.SIGTERM)
                 deadline = time.monotonic() + grace_seconds
             if deadline is not None and (stop.impatient or time.monotonic() > deadline):
-                _end_group(process)
+                _end_all(process)
             if on_tick():
-                _end_group(process)
+                _end_all(process)
     finally:
         if process.poll() is None:  # an error in on_tick must not leave a worker behind
-            _end_group(process)
+            _end_all(process)
             process.wait()
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL the worker and everything that it started."""
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the worker and everything that it started: torchrun gives each rank a session of its own, and
+    one that is stopped, or hangs in a call, does not notice that torchrun is gone.
+    """
+    started: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):  # asked first: an orphan is nobody's child any more
+        started = psutil.Process(process.pid).children(recursive=True)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    for child in started:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -9,7 +9,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from trainer_job.process import StopRequest, describe_exit, run_worker
@@ -107,3 +109,30 @@ def test_exits_are_described_in_words() -> None:
     assert describe_exit(-15) == "SIGTERM"
     assert "out-of-memory" in describe_exit(-9)
     assert describe_exit(-99) == "signal 99"
+
+
+def test_nobody_is_left_of_a_worker_that_is_ended(lock: int, tmp_path: Path) -> None:
+    """A rank has a session of its own; here it is stopped, as by a debugger."""
+    told = tmp_path / "pid"
+    code = f"""
+import os, pathlib, signal, subprocess, sys, time
+rank = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+os.kill(rank.pid, signal.SIGSTOP)
+aside = pathlib.Path({str(told)!r} + ".new")
+aside.write_text(str(rank.pid))
+aside.replace({str(told)!r})
+time.sleep(60)
+"""
+    assert run(code, lock, StopRequest(), on_tick=told.exists) == -signal.SIGKILL
+    rank = int(told.read_text())
+    deadline = time.monotonic() + 10
+    while not (gone := ended(rank)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone
+
+
+def ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)  # its new parent has yet to look
+    except psutil.NoSuchProcess:
+        return True
