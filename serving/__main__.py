@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from serving import heap
 from serving.errors import BadStore, StartError
 from serving.settings import parse_settings
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
 
 def _serve(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     settings = parse_settings(argv, environment, prog="stratified-serve", description=__doc__ or "")
+    heap.share(environment)
     import prometheus_client
 
     from serving.logs import configure
