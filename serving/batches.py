@@ -5,6 +5,7 @@ Values without a queue, a clock or a thread.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -40,8 +41,8 @@ class State(Enum):
 
 @dataclass(eq=False, slots=True)
 class Ticket(Generic[P]):
-    """One item's place in the queue: what it carries, its length in tokens, when it is too late, and whose it
-    is.
+    """One item's place in the queue: what it carries, its length in tokens, when it is too late, whose it is,
+    and the seconds that it was predicted to wait.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Ticket(Generic[P]):
     admitted: float
     deadline: float
     caller: str = ""
+    predicted: float = 0.0
     state: State = State.QUEUED
 
 
@@ -78,13 +80,17 @@ class Batch(Generic[P]):
 
 @dataclass(slots=True)
 class Draft(Generic[P]):
-    """A batch while it is being filled; `callers`: how many wait, each of whom has an equal part in it."""
+    """A batch while it is being filled; `callers`: how many wait, each of whom has an equal part in it.
+
+    `due` is the earliest deadline of those who ride.
+    """
 
     policy: Policy
     callers: int = 1
     tickets: list[Ticket[P]] = field(default_factory=list)
     longest: int = 0
     tokens: int = 0
+    due: float = math.inf
     _numbers: set[int] = field(default_factory=set)
     _items_of: Counter[str] = field(default_factory=Counter)
     _tokens_of: Counter[str] = field(default_factory=Counter)
@@ -112,7 +118,7 @@ class Draft(Generic[P]):
         if self.tickets and (crowded or unlike):
             return False
         self.tickets.append(ticket)
-        self.longest, self.tokens = longest, tokens
+        self.longest, self.tokens, self.due = longest, tokens, min(self.due, ticket.deadline)
         self._numbers.add(ticket.number)
         self._items_of[ticket.caller] += 1
         self._tokens_of[ticket.caller] += ticket.length

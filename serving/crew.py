@@ -214,7 +214,7 @@ class Crew:
                     if desk.closing:
                         return None
                     desk.lock.wait()
-            late = DeadlineMissed("the deadline passed while the text waited; allow more time")
+            late = DeadlineMissed("the deadline left no time to compute the text; allow more time")
             self.drop(expired, late, "expired")
             if batch is not None:
                 return batch

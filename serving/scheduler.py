@@ -8,7 +8,8 @@ adds no wait. Callers take turns: a batch is the oldest ticket of the caller who
 nearest length, as long as `longest · n` stays in the budget and padding stays below its share. Each caller
 first has an equal part of the room, then whoever waits has the rest. With n callers waiting, each leads one
 of any n batches, so nothing starves, neither for its length nor for its neighbours; past `age_cap` the rest
-of the batch is filled by age too.
+of the batch is filled by age too. Nothing is computed that would come too late: who cannot be done in time is
+dropped, and a batch grows no further than the deadlines of those in it allow.
 
 What one caller may have waiting is bounded by the room that is left, as shared-memory switches bound a port
 (Choudhury and Hahne, Dynamic queue length thresholds, 1998): a lone caller fills `caller_share` of the queue,
@@ -20,11 +21,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from serving.batches import Batch, Draft, Policy, State, Ticket
-from serving.costs import CostModel, bucket
+from serving.costs import CostModel, Stretch, bucket
 from serving.errors import CallerQueueFull, QueueFull, WouldMissDeadline
 from serving.waiting import Waiting
 
@@ -33,6 +34,7 @@ __all__ = ["LONGEST_RETRY", "SHORTEST_RETRY", "Batch", "Policy", "Scheduler", "S
 P = TypeVar("P")
 
 SHORTEST_RETRY, LONGEST_RETRY = 0.05, 10.0  # seconds; below is a busy loop, above a client has given up
+MARGIN = 1.3  # times the mean that a batch may take: at the mean, half of those at the edge come too late
 LOOKAHEAD = 256  # tickets that the age rule looks at: bounds the time under the lock
 
 
@@ -43,7 +45,7 @@ class Scheduler(Generic[P]):
     """
 
     def __init__(self, *, policy: Policy, costs: CostModel) -> None:
-        self._policy, self._costs = policy, costs
+        self._policy, self._costs, self._stretch = policy, costs, Stretch()
         self._numbers = itertools.count()
         self._waiting: Waiting[P] = Waiting()
         self._busy_until: dict[Batch[P], float] = {}  # of each batch that runs
@@ -90,29 +92,37 @@ class Scheduler(Generic[P]):
         self, jobs: Sequence[tuple[P, int]], *, now: float, deadline: float = math.inf, caller: str = ""
     ) -> list[Ticket[P]]:
         """Queue all jobs (payload, length ≥ 1) of a caller, or none of them; raises as `check`."""
-        self.check([length for _, length in jobs], now=now, deadline=deadline, caller=caller)
-        return [self._enqueue(payload, length, now, deadline, caller) for payload, length in jobs]
+        wait = self.check([length for _, length in jobs], now=now, deadline=deadline, caller=caller)
+        tickets = [
+            Ticket(next(self._numbers), payload, length, now, deadline, caller, wait)
+            for payload, length in jobs
+        ]
+        for ticket in tickets:
+            self._waiting.add(ticket)
+        return tickets
 
     def check(
         self, lengths: Sequence[int], *, now: float, deadline: float = math.inf, caller: str = ""
-    ) -> None:
-        """Whether jobs of these lengths may wait; queues nothing.
+    ) -> float:
+        """Whether jobs of these lengths may wait, and for how many seconds in the mean; queues nothing.
 
         Raises `QueueFull` when their tokens would pass the bound, `CallerQueueFull` when they would pass the
-        caller's part of it, and `WouldMissDeadline` when the predicted wait and their own cost pass the
-        deadline. An idle engine takes anything whose deadline is still to come: its prediction would
+        caller's part of it, and `WouldMissDeadline` when the predicted wait, stretched, and their own cost
+        pass the deadline. An idle engine takes anything whose deadline is still to come: its prediction would
         otherwise never be corrected. Each error says when it is worth coming back.
         """
         tokens = sum(lengths)
         self._check_room(tokens, now, caller)
         wait = self.predicted_wait_of(caller, now, own=tokens)
+        most = wait * self._stretch.factor
         own = self._costs.seconds(_tokens_by_bucket(lengths)) if wait else 0.0
-        if now + wait + own > deadline:
+        if now + most + own > deadline:
             raise WouldMissDeadline(
-                f"the predicted wait of {wait + own:.3f} s passes the remaining "
+                f"the predicted wait of {most + own:.3f} s passes the remaining "
                 f"{max(0.0, deadline - now):.3f} s; come back later or allow more time",
                 retry_after=_retry(wait),
             )
+        return wait
 
     def cancel(self, ticket: Ticket[P]) -> bool:
         """Take a ticket out of the queue; False when it is not queued (any more)."""
@@ -122,14 +132,19 @@ class Scheduler(Generic[P]):
         return True
 
     def take(self, now: float) -> tuple[Batch[P] | None, list[Ticket[P]]]:
-        """The next batch (None: nothing waits), and the tickets dropped because their deadline has passed."""
-        expired = list(self._waiting.expire(now))
+        """The next batch (None: nothing waits), and the tickets dropped because their deadline has passed, or
+        passes before they could be done.
+        """
+        expired = [*self._waiting.expire(now), *self._doomed(now)]
+        for ticket in expired:
+            self._stretch.observe(predicted=ticket.predicted, waited=math.inf)
         if not self._waiting:
             return None, expired
         draft: Draft[P] = Draft(self._policy, self._waiting.callers)
         self._fill(draft, now)
         for ticket in draft.tickets:
             self._waiting.remove(ticket, State.RUNNING)
+            self._stretch.observe(predicted=ticket.predicted, waited=now - ticket.admitted)
         self._waiting.pass_turn(draft.tickets[0].caller)
         batch = Batch(tuple(draft.tickets), draft.close_reason(left=bool(self._waiting)))
         self._busy_until[batch] = now + batch.tokens / self._costs.rate(batch.longest)
@@ -172,10 +187,16 @@ class Scheduler(Generic[P]):
                 retry_after=_retry(self.predicted_wait_of(caller, now) / 2),
             )
 
-    def _enqueue(self, payload: P, length: int, now: float, deadline: float, caller: str) -> Ticket[P]:
-        ticket = Ticket(next(self._numbers), payload, length, now, deadline, caller)
-        self._waiting.add(ticket)
-        return ticket
+    def _doomed(self, now: float) -> Iterator[Ticket[P]]:
+        """Take out those who would lead and cannot be done in time even alone; the last one that waits may
+        try, so that a wrong prediction is corrected.
+        """
+        while len(self._waiting) > 1:
+            leader = self._waiting.leader()
+            if now + self._most(leader.length, longest=leader.length) <= leader.deadline:
+                return
+            self._waiting.remove(leader, State.GONE)
+            yield leader
 
     def _fill(self, draft: Draft[P], now: float) -> None:
         """The leader, then others by nearness of length, or by age once the leader passed the cap."""
@@ -183,22 +204,33 @@ class Scheduler(Generic[P]):
         draft.offer(leader)
         if now - leader.admitted > self._policy.age_cap:
             for ticket in itertools.islice(self._waiting.in_turn(), LOOKAHEAD):
-                if ticket is not leader:
+                if ticket is not leader and self._done(draft, ticket, now) <= min(draft.due, ticket.deadline):
                     draft.offer(ticket)
             return
         if draft.callers > 1:
-            self._fill_near(draft, leader.length, fair=True)
-        self._fill_near(draft, leader.length, fair=False)
+            self._fill_near(draft, leader.length, now, fair=True)
+        self._fill_near(draft, leader.length, now, fair=False)
 
-    def _fill_near(self, draft: Draft[P], near: int, *, fair: bool) -> None:
+    def _fill_near(self, draft: Draft[P], near: int, now: float, *, fair: bool) -> None:
         """By nearness of length; where `fair`, no caller takes more than its part."""
         ranks, without = self._waiting.ranks(), draft.sated if fair else _nobody
         for length in self._waiting.lengths(near):
             if draft.full:
                 return
             for ticket in self._waiting.of_length(length, ranks=ranks, without=without):
-                if ticket not in draft and not draft.offer(ticket):
+                if ticket in draft:
+                    continue
+                done = self._done(draft, ticket, now)
+                if done > draft.due or (done <= ticket.deadline and not draft.offer(ticket)):
                     break  # one that is refused speaks for all of its length
+
+    def _done(self, draft: Draft[P], ticket: Ticket[P], now: float) -> float:
+        """When the batch would be done at the latest if the ticket rode too."""
+        longest = max(draft.longest, ticket.length)
+        return now + self._most(draft.tokens + ticket.length, longest=longest)
+
+    def _most(self, tokens: int, *, longest: int) -> float:
+        return MARGIN * tokens / self._costs.rate(longest)
 
 
 def _nobody(caller: str) -> bool:

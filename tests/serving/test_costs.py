@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
-from serving.costs import SMOOTHING, CostModel, bucket
+from serving.costs import LEAST, MOST, SMOOTHING, TELLING, CostModel, Stretch, bucket
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,24 @@ def test_seconds_add_up_over_buckets() -> None:
     costs.observe(longest=16, tokens=100, seconds=1)
     costs.observe(longest=64, tokens=400, seconds=1)
     assert costs.seconds({16: 50, 64: 200, 128: 0}) == pytest.approx(1.0)
+
+
+def test_the_stretch_finds_the_wait_that_95_of_100_stay_below() -> None:
+    rng, stretch, seen = random.Random(0), Stretch(), list[float]()
+    for _ in range(20_000):
+        stretch.observe(predicted=0.5, waited=0.5 * rng.expovariate(1.5))  # 95 % of them below 2.0
+        seen.append(stretch.factor)
+    assert sum(seen[2000:]) / len(seen[2000:]) == pytest.approx(-math.log(0.05) / 1.5, rel=0.05)
+
+
+def test_the_stretch_has_bounds_and_learns_nothing_from_short_waits() -> None:
+    stretch = Stretch()
+    for _ in range(200):
+        stretch.observe(predicted=TELLING / 2, waited=math.inf)
+    assert stretch.factor == LEAST
+    for _ in range(200):
+        stretch.observe(predicted=1.0, waited=math.inf)
+    assert stretch.factor == MOST
+    for _ in range(10_000):
+        stretch.observe(predicted=1.0, waited=0.0)
+    assert stretch.factor == LEAST

@@ -144,6 +144,58 @@ def test_an_expired_ticket_is_dropped_and_named() -> None:
     assert batch.tickets == (timely,)
 
 
+def test_what_cannot_be_done_in_time_even_alone_is_not_computed() -> None:
+    queue = scheduler()
+    [doomed] = add(queue, 100, deadline=0.12)
+    [timely] = add(queue, 10, deadline=1.0)
+    batch, expired = queue.take(0.0)
+    assert expired == [doomed], "0.1 s in the mean, 0.13 s at most"
+    assert lengths(batch) == [10]
+    assert not queue.cancel(doomed)
+    [last] = add(queue, 100, now=0.1, deadline=0.2)
+    batch, expired = queue.take(0.1)
+    assert expired == []
+    assert batch is not None
+    assert batch.tickets == (last,), "the only one may try, so that a wrong prediction is corrected"
+    assert timely not in batch.tickets
+
+
+@pytest.mark.parametrize("age_cap", [1.0, -1.0], ids=["by length", "by age"])
+def test_a_batch_grows_no_further_than_the_deadlines_in_it_allow(age_cap: float) -> None:
+    queue = scheduler(age_cap=age_cap)
+    add(queue, 10, 10, deadline=0.05)
+    add(queue, 10, 10, 10)
+    batch, _ = queue.take(0.0)
+    assert lengths(batch) == [10, 10, 10], "39 ms at most; with a fourth 52"
+    queue = scheduler(age_cap=age_cap)
+    add(queue, 10, 10, 10)
+    [hasty] = add(queue, 10, deadline=0.05)
+    add(queue, 10)
+    batch, _ = queue.take(0.0)
+    assert batch is not None
+    assert (lengths(batch), hasty in batch.tickets) == ([10] * 4, False), (
+        "nor does it take one it would be late for"
+    )
+
+
+def test_where_waits_exceed_what_was_predicted_less_is_let_in() -> None:
+    queue = scheduler()
+    for turn in range(40):  # the engine takes three times what it is thought to
+        began = 3.0 * turn
+        batches = []
+        for wait in (0.0, 0.1):
+            [ticket] = add(queue, 100, now=began)
+            assert ticket.predicted == pytest.approx(wait)
+            batches.append(queue.take(began + 3 * wait)[0])
+        for batch in batches:
+            assert batch is not None
+            queue.finish(batch, seconds=None)
+    add(queue, 100, now=200.0)
+    with pytest.raises(WouldMissDeadline):
+        add(queue, 10, now=200.0, deadline=200.25)
+    add(queue, 10, now=200.0, deadline=200.5)
+
+
 def test_clear_gives_back_everything_that_waits() -> None:
     queue = scheduler()
     waiting = add(queue, 5, 6)
