@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from serving.errors import CallerQueueFull, QueueFull, WouldMissDeadline
-from serving.scheduler import Batch, Scheduler, State, Ticket
+from serving.scheduler import MARGIN, Batch, Scheduler, State, Ticket
 from tests.serving.test_scheduler import scheduler
 
 
@@ -85,7 +85,8 @@ class Schedules(RuleBasedStateMachine):
         callers = {ticket.caller for ticket in self.waiting}
         batch, expired = self.queue.take(self.now)
         for ticket in expired:
-            assert ticket.deadline <= self.now
+            alone = MARGIN * ticket.length / self.queue._costs.rate(ticket.length)
+            assert ticket.deadline < self.now + alone, "it could not have been done in time"
             self.ended(ticket, "expired")
         if batch is None:
             assert not self.waiting
@@ -96,6 +97,10 @@ class Schedules(RuleBasedStateMachine):
         for ticket in batch.tickets:
             assert ticket.deadline > self.now, "nothing is computed for the dead"
             self.ended(ticket, "computed")
+        rate = self.queue._costs.rate(batch.longest)
+        due = min(ticket.deadline for ticket in batch.tickets)
+        in_time = self.now + MARGIN * batch.tokens / rate <= due
+        assert in_time or len(batch.tickets) == 1, "nobody comes too late for another"
         self.batches.append(batch)
         for caller in self.turns:
             self.turns[caller] = 0 if caller == leader.caller else self.turns[caller] + 1
