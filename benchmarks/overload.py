@@ -169,6 +169,12 @@ async def null_server() -> None:
         async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802  gRPC's name
             return sentiment_pb2.ClassifyResponse()
 
+        async def BatchClassify(self, request: Any, context: Any) -> Any:  # noqa: N802  as above
+            return sentiment_pb2.BatchClassifyResponse()
+
+        async def ClassifyStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802  as above
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "a null server has no streams")
+
     server = grpc.aio.server()
     sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(Null(), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)

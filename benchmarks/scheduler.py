@@ -150,8 +150,8 @@ def simulate(server: Server, arrivals: Iterable[Arrival], deadline: float) -> Ou
     out, free_at, asked = Outcome(), 0.0, -math.inf
     events: list[tuple[float, int, Arrival | None]] = []
     order = itertools.count()
-    for arrival in arrivals:
-        heapq.heappush(events, (arrival.at, next(order), arrival))
+    for coming in arrivals:
+        heapq.heappush(events, (coming.at, next(order), coming))
     while events:
         now, _, arrival = heapq.heappop(events)
         if arrival is not None and not server.arrive(arrival, now, now + deadline):
