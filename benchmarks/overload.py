@@ -172,8 +172,9 @@ async def null_server() -> None:
         async def BatchClassify(self, request: Any, context: Any) -> Any:  # noqa: N802  as above
             return sentiment_pb2.BatchClassifyResponse()
 
-        async def ClassifyStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802  as above
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "a null server has no streams")
+        async def ClassifyStream(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+            async for _ in request_iterator:
+                yield sentiment_pb2.ClassifyStreamResponse()
 
     server = grpc.aio.server()
     sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(Null(), server)
