@@ -144,8 +144,13 @@ $(VENV)/policy/bin/checkov:
 	$(PYTHON) -m venv $(VENV)/policy
 	$(VENV)/policy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
 
-images-check: $(VENV)/.dev ## Build both CPU images, look inside, let them train and serve (Docker, or buildah + podman)
-	$(BIN)/python -m k8s.checks.images $(ARGS)
+images-check: $(VENV)/.dev $(VENV)/audit/bin/cyclonedx-py ## Build both CPU images, look inside, let them train and serve (Docker, or buildah + podman)
+	PATH="$(CURDIR)/$(VENV)/audit/bin:$$PATH" $(BIN)/python -m k8s.checks.images $(ARGS)
+
+# Bills of materials and known weaknesses: tools with requirements of their own.
+$(VENV)/audit/bin/cyclonedx-py:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=6' 'pip-audit>=2.8'
 
 monitoring-check: $(VENV)/.dev ## Alert rules' tests; every query of rules and dashboards on a live Prometheus
 	$(BIN)/python -m k8s.checks.monitoring $(ARGS)
