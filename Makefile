@@ -150,7 +150,7 @@ images-check: $(VENV)/.dev $(VENV)/audit/bin/cyclonedx-py ## Build both CPU imag
 # Bills of materials and known weaknesses: tools with requirements of their own.
 $(VENV)/audit/bin/cyclonedx-py:
 	$(PYTHON) -m venv $(VENV)/audit
-	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=6' 'pip-audit>=2.8'
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'cyclonedx-bom>=6' 'pip-audit>=2.8'
 
 monitoring-check: $(VENV)/.dev ## Alert rules' tests; every query of rules and dashboards on a live Prometheus
 	$(BIN)/python -m k8s.checks.monitoring $(ARGS)
