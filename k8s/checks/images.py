@@ -1,4 +1,5 @@
-"""`python -m k8s.checks.images`: builds the CPU images, looks into them, lets them work, and cleans up.
+"""`python -m k8s.checks.images`: builds the CPU images, looks into them, lets them work, and cleans up; with
+`--gpu` it builds those with CUDA too, gigabytes of them, and looks into them.
 
 It knows the images and their budgets; engines are in engine.py, what is inside in contents.py, the work in
 smoke.py. Everything is built from a copy of the repository in a scratch folder outside it, which is removed
@@ -37,9 +38,15 @@ class Image:
     budget: float
 
     @property
+    def accelerator(self) -> str:
+        """What the lock is for, as Dockerfile.train calls it."""
+        return "gpu" if self.lock.endswith("-gpu.lock") else "cpu"
+
+    @property
     def tag(self) -> str:
         """Its name while it is checked."""
-        return f"stratified-{self.dockerfile.partition('.')[2]}:check-{self.target}"
+        kind = "" if self.accelerator in ("cpu", self.target.rpartition("-")[2]) else f"-{self.accelerator}"
+        return f"stratified-{self.dockerfile.partition('.')[2]}:check-{self.target}{kind}"
 
     @property
     def expected(self) -> contents.Expected:
@@ -52,6 +59,10 @@ IMAGES = {
     "torch": Image("Dockerfile.serve", "serve-torch", "serve-cpu.lock", 1.2),
     "train": Image("Dockerfile.train", "train", "train-cpu.lock", 2.1),
 }
+GPU_IMAGES = (
+    Image("Dockerfile.serve", "serve-gpu", "serve-gpu.lock", 6.0),
+    Image("Dockerfile.train", "train", "train-gpu.lock", 6.0),
+)
 
 
 def lint() -> str:
@@ -115,7 +126,7 @@ class Checker:
         start = time.monotonic()
         arguments = {"BASE": self.base, "VERSION": project_version(), "REVISION": "check"}
         if image.dockerfile == "Dockerfile.train":
-            arguments["ACCELERATOR"] = "cpu"
+            arguments["ACCELERATOR"] = image.accelerator
         order = Build(
             self.context,
             image.dockerfile,
@@ -182,7 +193,7 @@ class Checker:
         return found.stdout.split()
 
 
-def check(checker: Checker, *, thorough: bool) -> Iterator[str]:
+def check(checker: Checker, *, thorough: bool, gpu: bool = False) -> Iterator[str]:
     """All checks in order, one line each. Raises CheckError at the first that does not hold."""
     engine, scratch = checker.engine, checker.scratch
     yield lint()
@@ -203,7 +214,11 @@ def check(checker: Checker, *, thorough: bool) -> Iterator[str]:
     offline = Image("Dockerfile.train", "offline", "train-cpu.lock", 2.4)
     checker.build(offline, offline_data=volume.root / "input")
     yield f"covered      offline: {smoke.offline(engine, offline.tag)}"
-    yield "not covered  --gpus, the GPU images, other processors, pushing, signing: they need other machines"
+    for image in GPU_IMAGES if gpu else ():
+        yield from checker.look(image)
+    if not gpu:
+        yield "not covered  the GPU images: gigabytes, built and looked into with --gpu"
+    yield "not covered  --gpus, other processors, pushing, signing: they need other machines"
 
 
 @contextmanager
@@ -229,6 +244,7 @@ def main() -> int:
     parser.add_argument(
         "--thorough", action="store_true", help="build every image a second time without cache"
     )
+    parser.add_argument("--gpu", action="store_true", help="build the images with CUDA too, and look inside")
     parser.add_argument(
         "--bills", type=Path, default=ROOT / "build" / "bills", help="folder of the bills of materials"
     )
@@ -239,7 +255,7 @@ def main() -> int:
         checker = Checker(engine, scratch, copy_context(scratch), chosen.base, chosen.bills)
         try:
             out.write(f"engine       {engine.name}, hardened as a random user without network\n")
-            for line in check(checker, thorough=chosen.thorough):
+            for line in check(checker, thorough=chosen.thorough, gpu=chosen.gpu):
                 out.write(f"{line}\n")
                 out.flush()
         except CheckError as error:

@@ -99,6 +99,13 @@ def test_an_image_as_it_must_be_passes() -> None:
     assert contents.labels_and_size(fake, "image", EXPECTED).startswith("1.00 GB (at most 1.2)")
 
 
+def test_every_image_has_a_name_of_its_own_and_a_lock_that_is_there() -> None:
+    every = [*images.IMAGES.values(), *images.GPU_IMAGES]
+    assert len({image.tag for image in every}) == len(every)
+    assert all((images.ROOT / "locks" / image.lock).exists() for image in every)
+    assert [image.accelerator for image in every] == ["cpu", "cpu", "cpu", "gpu", "gpu"]
+
+
 def test_scratch_space_is_removed_unless_it_was_given(tmp_path: Path) -> None:
     with images.scratch_folder(None) as folder:
         (folder / "file").write_text("x")
