@@ -6,8 +6,8 @@ every minute, is anything left behind?
 How: a server process with a tiny real bundle on ONNX Runtime, and callers in this process, who pause between
 their calls: without (--pause 0) a tiny model is never what they wait for, and the lag is that of a queue.
 Every minute another bundle is written in the place of the served one, and the server swaps it in. Resident
-memory is read each second; it is compared as medians of the first and the last quarter after the warm-up, a
-fifth of the run. At the end everybody leaves, and the books must be in balance.
+memory, threads and open files are read each second; they are compared as medians of the first and the last
+quarter after the warm-up, a fifth of the run. At the end everybody leaves, and the books must be in balance.
 
 Output: a table with each rule, what was found and whether it holds; a JSON file with every sample in
 benchmarks/results/. Exit code 0 when all rules hold, 1 when one does not.
@@ -153,26 +153,30 @@ async def watch(process: psutil.Process, end: float, seen: Seen) -> None:
         await asyncio.sleep(1)
 
 
-def rules(
-    seen: Seen, series: dict[str, float], quiet: tuple[int, int], lag: float
-) -> list[tuple[str, str, bool]]:
+def compared(samples: Sequence[int]) -> tuple[float, float]:
+    """Medians of the first and the last quarter after the warm-up."""
+    kept = samples[int(len(samples) * WARMUP) :]
+    quarter = max(1, len(kept) // 4)
+    return median(kept[:quarter]), median(kept[-quarter:])
+
+
+def rules(seen: Seen, series: dict[str, float], lag: float) -> list[tuple[str, str, bool]]:
     """Each rule, what was found, whether it holds."""
     begun = total(series, "grpc_server_started_total")
     handled = total(series, "grpc_server_handled_total")
-    kept = seen.resident[int(len(seen.resident) * WARMUP) :]
-    quarter = max(1, len(kept) // 4)
-    first, last = (round(median(part) / 2**20, 1) for part in (kept[:quarter], kept[-quarter:]))
+    first, last = (round(value / 2**20, 1) for value in compared(seen.resident))
     growth = last / first - 1
+    threads, files = compared(seen.threads), compared(seen.files)
     odd = {code: count for code, count in seen.codes.items() if code not in EXPECTED | {"OK"}}
     waiting = total(series, "stratified_queue_items")
     swapped = total(series, "stratified_model_swaps_total", outcome="swapped")
-    before, after = quiet
     return [
         ("callers saw only what they caused", f"{dict(seen.codes)}", not odd),
         ("started = handled, by code", f"{begun:.0f} = {handled:.0f}", begun == handled),
         ("nothing waits", f"{waiting:.0f} items", waiting == 0),
         ("memory after warm-up grows < 2 %", f"{first} → {last} MiB ({growth:+.2%})", growth < GROWTH),
-        ("no thread left", f"{before} before, {after} after", after <= before),
+        ("no thread left", "{:g} → {:g}".format(*threads), threads[1] <= threads[0]),
+        ("no file left open", "{:g} → {:g}".format(*files), files[1] <= files[0]),
         ("event-loop lag p99 ≤ 20 ms", f"≤ {1000 * lag:g} ms", lag <= LAG),
         ("every bundle swapped in", f"{swapped:.0f} of {seen.swaps}", swapped == seen.swaps),
     ]  # fmt: skip
@@ -201,10 +205,6 @@ async def soak(
     seen, inside = Seen(), psutil.Process(process.pid)
     target = f"127.0.0.1:{ports['port']}"
     try:
-        await callers(
-            target, time.monotonic() + 5, Seen(), options.callers, options.pause
-        )  # lazy threads begin
-        threads = inside.num_threads()
         end = time.monotonic() + 60 * options.minutes
         await asyncio.gather(
             callers(target, end, seen, options.callers, options.pause),
@@ -214,7 +214,7 @@ async def soak(
         await asyncio.sleep(15)  # the last swap, and the calls of those who left
         series = scraped(ports["metrics_port"])
         lag = percentile(series, "stratified_event_loop_lag_seconds", 0.99)
-        found = rules(seen, series, (threads, inside.num_threads()), lag)
+        found = rules(seen, series, lag)
         process.terminate()
         code = await asyncio.to_thread(process.wait, 60)
         found.append(("drains and exits with 0", str(code), code == 0))

@@ -36,6 +36,20 @@ def test_soak(tmp_path: Path) -> None:
     assert rules["drains and exits with 0"]
 
 
+def test_what_grows_in_a_soak_is_told() -> None:
+    still, rising = [100 * 2**20] * 40, [n * 2**20 for n in range(100, 140)]
+    seen = soak.Seen(resident=rising, threads=[16] * 8 + [17] * 32, files=[9] * 39 + [99])
+    told = {rule: holds for rule, _, holds in soak.rules(seen, {}, 0.001)}
+    assert not told["memory after warm-up grows < 2 %"]
+    assert told["no thread left"], "those that are begun in the warm-up stay"
+    assert told["no file left open"], "one look does not count"
+    leak = soak.Seen(resident=still, threads=list(range(40)), files=list(range(40)))
+    told = {rule: holds for rule, _, holds in soak.rules(leak, {}, 0.001)}
+    assert told["memory after warm-up grows < 2 %"]
+    assert not told["no thread left"]
+    assert not told["no file left open"]
+
+
 def test_overload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_bundle(tmp_path / "models" / "none", variant="none", seed=0)
     models = str(tmp_path / "models")
