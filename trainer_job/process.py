@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-import psutil
-
 
 class StopRequest:
     """What SIGTERM and SIGINT ask for: first to stop and save, a second time to leave at once."""
@@ -105,6 +103,8 @@ def _end_all(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL the worker and everything that it started: torchrun gives each rank a session of its own, and
     one that is stopped, or hangs in a call, does not notice that torchrun is gone.
     """
+    import psutil  # of the extra `train`: the command line also starts, and says so, without it
+
     started: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):  # asked first: an orphan is nobody's child any more
         started = psutil.Process(process.pid).children(recursive=True)
