@@ -113,7 +113,7 @@ $(VENV)/.demo: $(VENV)/.run
 	@touch $@
 
 ##@ Prove the service
-.PHONY: faults fuzz soak bench-scheduler bench-overload
+.PHONY: faults fuzz soak bench-stream bench-scheduler bench-overload
 faults: $(VENV)/.dev ## Floods, kills, ten thousand connections: what is too heavy for the gate
 	HEAVY=1 $(BIN)/python -m pytest -s -v --timeout 900 tests/integration/test_faults_heavy.py $(ARGS)
 
@@ -126,6 +126,9 @@ soak: $(VENV)/.dev ## Mixed load with swaps (MINUTES=30): memory, threads, event
 
 bench-scheduler: $(VENV)/.dev ## Our scheduler, a fixed window, no batching: the same arrivals on a simulated clock
 	$(BIN)/python -m benchmarks.scheduler $(ARGS)
+
+bench-stream: $(VENV)/.dev ## A million messages through one stream: memory of both sides
+	$(BIN)/python -m benchmarks.stream $(ARGS)
 
 bench-overload: $(VENV)/.dev ## 50 to 300 % of measured capacity: what is answered in time, how soon the rest is refused
 	$(BIN)/python -m benchmarks.overload --models $(RESULTS) $(ARGS)
