@@ -186,6 +186,8 @@ class Neighbours(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(self.waiting))
         assert self.queue.cancel(ticket)
         self.waiting.remove(ticket)
+        if not self.of(ticket.caller):
+            self.since[ticket.caller] = 0  # whoever comes again stands last again
 
     @rule(seconds=st.floats(0.001, 1))
     def wait(self, seconds: float) -> None:
