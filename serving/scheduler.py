@@ -92,7 +92,10 @@ class Scheduler(Generic[P]):
         self, jobs: Sequence[tuple[P, int]], *, now: float, deadline: float = math.inf, caller: str = ""
     ) -> list[Ticket[P]]:
         """Queue all jobs (payload, length ≥ 1) of a caller, or none of them; raises as `check`."""
-        wait = self.check([length for _, length in jobs], now=now, deadline=deadline, caller=caller)
+        lengths = [length for _, length in jobs]
+        wait = self.check(lengths, now=now, deadline=deadline, caller=caller)
+        if len(lengths) > 1:  # each may wait for the others of its own call
+            wait += self._costs.seconds(_tokens_by_bucket(lengths))
         tickets = [
             Ticket(next(self._numbers), payload, length, now, deadline, caller, wait)
             for payload, length in jobs

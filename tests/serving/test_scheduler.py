@@ -196,6 +196,21 @@ def test_where_waits_exceed_what_was_predicted_less_is_let_in() -> None:
     add(queue, 10, now=200.0, deadline=200.5)
 
 
+def test_waiting_for_the_others_of_ones_own_call_stretches_nothing() -> None:
+    queue = scheduler(batch_tokens=100)
+    for turn in range(40):
+        add(queue, 100, now=float(turn))
+        running, _ = queue.take(float(turn))
+        queue.admit([("a", 100)] * 8, now=float(turn))
+        for place in range(1, 9):
+            assert running is not None
+            queue.finish(running, seconds=0.1)
+            running, _ = queue.take(turn + 0.1 * place)
+        assert running is not None
+        queue.finish(running, seconds=0.1)
+    assert queue._stretch.factor == 1.0
+
+
 def test_clear_gives_back_everything_that_waits() -> None:
     queue = scheduler()
     waiting = add(queue, 5, 6)
