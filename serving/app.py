@@ -1,7 +1,8 @@
 """Puts the parts together, starts them step by step, and stops them without losing what was accepted.
 
 It knows every part and no rule of any. Start: bind the ports → answer liveness → load → warm up → ready.
-Stop: not ready → answer on while endpoints settle → stop accepting → finish what was accepted.
+Stop: not ready → answer on while endpoints settle → hold new calls until nobody comes → close the ports →
+finish what was accepted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from serving.models import Models
 from serving.pipeline import Pipeline
 from serving.rpc.admin import AdminServicer
 from serving.rpc.credentials import build_access
+from serving.rpc.door import Door
 from serving.rpc.guard import admin_access
 from serving.rpc.health import HealthServicer
 from serving.rpc.interceptors import EdgeInterceptor
@@ -114,7 +116,7 @@ class App:
         self._probe_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._hurried = asyncio.Event()
+        self._hurried, self._door = asyncio.Event(), Door()
 
     def _build_service(self, draw: Callable[[], float]) -> tuple[Service, Shadow]:
         plan, limits = self._settings.traffic, self._settings.limits
@@ -157,7 +159,9 @@ class App:
             clock=self._clock,
             on_identity=lambda identity: self._certified("service", identity),
         )
-        edge = EdgeInterceptor(self.metrics, self._stages, guard=access.guard, tracing=self._tracing)
+        edge = EdgeInterceptor(
+            self.metrics, self._stages, guard=access.guard, tracing=self._tracing, door=self._door
+        )
         server = build_server(self.service, self.health, self.metrics, s.server_options, edge)
         probe_server = build_probe_server(self.health)
         metrics_server = MetricsServer(self.metrics.registry, host=s.host, port=s.metrics_port)
@@ -227,7 +231,7 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), settle)
             self.service.draining.set()
-            await self._server.stop(self._settings.grace_seconds)
+            await self._door.close(self._server, self._settings.grace_seconds)
         await self.fleet.close()
         if self._probe_server is not None:
             await self._probe_server.stop(0)

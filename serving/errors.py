@@ -159,9 +159,13 @@ class Unavailable(ServingError):
 
 
 class Draining(Unavailable):
-    """The service is stopping; another one will answer."""
+    """The service is stopping; another one will answer, soon: a new connection is all that it takes."""
 
     reason = "DRAINING"
+
+    def __init__(self, message: str, *, retry_after: float = 0.25) -> None:
+        """`message` names the cure; `retry_after` is in seconds."""
+        super().__init__(message, retry_after=retry_after)
 
 
 class ModelNotReady(Unavailable):

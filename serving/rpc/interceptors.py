@@ -23,6 +23,7 @@ from google.rpc import status_pb2
 from serving.errors import InvalidRequest, ServingError
 from serving.logs import describe
 from serving.metrics import Metrics
+from serving.rpc.door import Door
 from serving.rpc.status import code_number, internal_status, pushback, status_code, to_status
 from serving.stages import NoTracing, Stages, Tracing
 
@@ -89,7 +90,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """The only interceptor: id outermost, then the span, the numbers, the errors, who may, then the handler.
 
     `guard` gets the metadata of each call, and raises a `ServingError` for one that may not be made;
-    health is open to all, and leaves no span.
+    health is open to all, and leaves no span. Through `door` they come while the server stops.
     """
 
     def __init__(
@@ -99,10 +100,12 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         *,
         guard: Guard | None = None,
         tracing: Tracing | None = None,
+        door: Door | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._metrics, self._stages, self._guard, self._clock = metrics, stages, guard, clock
         self._tracing, self._untraced = tracing or NoTracing(), NoTracing()
+        self._door = door
 
     async def intercept_service(
         self,
@@ -183,6 +186,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                         self._measured(method, context, ending),
                         self._translated(context, identity, ending),
                     ):
+                        if self._door is not None and watched:
+                            await self._door.enter(context.time_remaining())
                         if self._guard is not None and watched:
                             self._guard(metadata)
                         yield
