@@ -9,6 +9,7 @@ and only then, when they can no longer come back through this door, they are tol
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import grpc
 
@@ -36,11 +37,9 @@ class Door:
         if not self._closing:
             return
         self._last = _now()
-        try:
-            async with asyncio.timeout(None if remaining is None else max(0.0, remaining / 2)):
-                await self._closed.wait()
-        except TimeoutError:
-            pass  # told at once
+        half = None if remaining is None else max(0.0, remaining / 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), half)
         raise Draining("the service is stopping; ask another one")
 
     async def close(self, server: grpc.aio.Server, grace: float) -> None:
@@ -48,7 +47,7 @@ class Door:
         begun = self._last = _now()
         self._closing = True
         longest = min(LONGEST, grace / 2)
-        while (wait := self._left(begun, longest)) > 0:
+        while (wait := self._left(begun, longest)) > 0:  # noqa: ASYNC110  for what does not happen
             await asyncio.sleep(wait)
         stopping = asyncio.create_task(server.stop(max(0.0, grace - (_now() - begun))))
         await asyncio.sleep(0)  # its first step takes no further call, and says so to every connection
