@@ -115,7 +115,8 @@ $(VENV)/.demo: $(VENV)/.run
 ##@ Prove the service
 .PHONY: faults fuzz soak bench-stream bench-scheduler bench-overload
 faults: $(VENV)/.dev ## Floods, kills, ten thousand connections: what is too heavy for the gate
-	HEAVY=1 $(BIN)/python -m pytest -s -v --timeout 900 tests/integration/test_faults_heavy.py $(ARGS)
+	HEAVY=1 $(BIN)/python -m pytest -s -v --timeout 900 tests/integration/test_faults_heavy.py \
+	  tests/integration/test_faults_machine.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## Random messages to every servicer (FUZZ_MINUTES=10)
 	FUZZ_EXAMPLES=100000 FUZZ_MINUTES=$${FUZZ_MINUTES:-10} $(BIN)/python -m pytest -v --timeout 3600 \

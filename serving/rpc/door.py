@@ -16,7 +16,7 @@ import grpc
 from serving.errors import Draining
 
 QUIET = 0.1
-"""Seconds without a new call after which nobody is taken to be on the way; less and less is asked for with time."""
+"""Seconds without a new call after which nobody is taken to be on the way; with time, less is asked for."""
 LONGEST = 2.0
 """Seconds that callers who never pause can keep the door from closing."""
 

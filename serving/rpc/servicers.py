@@ -68,11 +68,10 @@ class SentimentServicer(sentiment_pb2_grpc.SentimentServiceServicer):
         self, request_iterator: AsyncIterator[sentiment_pb2.ClassifyStreamRequest], context: Context
     ) -> AsyncIterator[sentiment_pb2.ClassifyStreamResponse]:
         """A stream of texts after one message of settings."""
+        caller, left = caller_of(context), time_left(context)  # before anything is waited for
         settings, order = await _settings(request_iterator)
         options = converters.options_from_wire(settings.options)
         model = self._service.pin(settings.model, options)
-
-        caller, left = caller_of(context), time_left(context)
 
         async def work(item: Item) -> Answer:
             return await self._service.classify_streamed(

@@ -1,7 +1,7 @@
 """Faults that a caller can cause, each really caused: whoever is not at fault gets its own right answer.
 
 The engine's own faults are in tests/serving/test_lane.py and test_crew.py, those of bundles in test_swap.py
-and test_watch.py; the heavy ones are in test_faults_heavy.py.
+and test_watch.py; the heavy ones are in test_faults_heavy.py and test_faults_machine.py.
 """
 
 from __future__ import annotations

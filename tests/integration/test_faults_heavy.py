@@ -1,6 +1,6 @@
 """Faults that take a process of their own, or thousands of connections; `make faults` runs them.
 
-SIGTERM and SIGKILL under load, floods at the level of HTTP/2, idle connections, memory, a disk that is full.
+SIGTERM and SIGKILL under load, floods at the level of HTTP/2, idle connections, the largest messages.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ import resource
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -28,7 +25,6 @@ from serving.client import AsyncClient, CallFailed, Client
 from serving.steady import SteadyStream
 from serving.types import Classification, Item
 from tests.integration.processes import Served, free_port, served
-from tests.serving.files.test_run import objects
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("HEAVY"), reason="heavy: run by make faults"),
@@ -239,60 +235,3 @@ def test_the_largest_messages_at_once_fit_a_bound_of_memory() -> None:
         assert server.process.poll() is None
         assert codes.keys() <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "CANCELLED"}
         assert answers(server) == before
-
-
-def whole(client: Client) -> str:
-    """The status of one of the largest calls."""
-    try:
-        client.classify_batch([Item("a" * 30_000)] * 128)
-    except CallFailed as error:
-        return error.failure.code.name
-    return "OK"
-
-
-def test_an_allocation_that_fails_costs_the_callers_of_that_moment_alone() -> None:
-    """A bound on the address space, as near as a process can come to a full memory without being killed."""
-    with served() as server:
-        before = answers(server)
-        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (2**31, 2**31))
-        with Client(server.target, deadline=30, attempts=1) as client:
-            found = [whole(client) for _ in range(30)]
-        assert set(found) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INTERNAL"}
-        assert answers(server) == before
-
-
-def test_a_disk_that_is_full_keeps_what_is_done(tmp_path: Path) -> None:
-    """A bound on the size of a file, which a write meets as it meets the end of a disk."""
-    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_text("".join(f"word{n}\n" for n in range(2000)))
-    with served() as server:
-        command = [sys.executable, "-m", "serving.classify", "--target", server.target]
-        command += ["--input", str(source), "--output", str(target)]
-        limit = f"ulimit -f 400; exec {' '.join(command)}"  # blocks of 1,024 bytes
-        cut = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, check=False)
-        assert cut.returncode == 2, cut.stderr
-        assert "cannot be written: File too large" in cut.stderr
-        assert not target.exists()
-        again = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert again.returncode == 0, again.stderr
-        assert "going on after row" in again.stderr
-    assert [row["row"] for row in objects(target)] == list(range(1, 2001))
-
-
-def test_a_clock_that_jumps_while_a_stream_runs_does_not_touch_its_deadline() -> None:
-    """The server's process gets another wall clock in the middle; gRPC reckons what remains from it."""
-    Message = sentiment_pb2.ClassifyStreamRequest
-    with served() as server, grpc.insecure_channel(server.target) as channel:
-
-        def messages() -> Any:
-            yield Message(settings=sentiment_pb2.StreamSettings())
-            for n in range(400):
-                if n % 100 == 50:
-                    os.kill(server.process.pid, signal.SIGUSR1)
-                    time.sleep(0.3)
-                yield Message(item=sentiment_pb2.BatchItem(id=str(n), text=f"word{n % 7} film"))
-
-        stub = sentiment_pb2_grpc.SentimentServiceStub(channel)
-        replies = list(stub.ClassifyStream(messages(), timeout=60))
-    assert [str(reply.error) for reply in replies if reply.WhichOneof("outcome") == "error"] == []
-    assert len(replies) == 400
