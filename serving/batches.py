@@ -16,15 +16,16 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers of the scheduler: tokens, tokens, share 0 to 1, seconds, items, share 0 to 1, threads.
+    """The numbers of the scheduler: tokens, tokens, tokens, seconds, items, share 0 to 1, threads.
 
-    `caller_share` is the most of the queue that a lone caller fills; 1: one may fill all of it. `workers` is
-    how many batches may run at once.
+    `padding_tokens` is the most padding that one more text may bring into a batch: beyond it a batch of its
+    own is done sooner. `caller_share` is the most of the queue that a lone caller fills; 1: one may fill all
+    of it. `workers` is how many batches may run at once.
     """
 
     queue_tokens: int = 32_768
     batch_tokens: int = 512
-    max_padding: float = 0.25
+    padding_tokens: int = 16
     age_cap: float = 1.0
     batch_items: int = 64
     caller_share: float = 1.0
@@ -113,7 +114,7 @@ class Draft(Generic[P]):
         """Add the ticket if the batch has room for it; a lone ticket always rides, however long it is."""
         longest, tokens = max(self.longest, ticket.length), self.tokens + ticket.length
         padded = longest * (len(self.tickets) + 1)
-        unlike = padded - tokens > self.policy.max_padding * padded
+        unlike = padded - self.longest * len(self.tickets) - ticket.length > self.policy.padding_tokens
         crowded = len(self.tickets) >= self.policy.batch_items or padded > self.policy.batch_tokens
         if self.tickets and (crowded or unlike):
             return False

@@ -19,7 +19,7 @@ from serving.lane import Job, Lane
 from serving.memory import Lease
 from serving.metrics import Metrics
 from serving.models import Deployment, Models
-from serving.scheduler import Scheduler
+from serving.scheduler import Policy, Scheduler
 from serving.settings import Settings
 from serving.source import Loaded
 
@@ -51,7 +51,9 @@ class Deployer:
         """
         name, engines = loaded.card.version.name, self._engines(loaded)
         self._metrics.declare_model(loaded.card)
-        policy = self._settings.policy(measured_batch_tokens=loaded.batch_tokens)
+        policy = self._settings.policy(
+            measured_batch_tokens=loaded.batch_tokens, measured_padding_tokens=loaded.padding_tokens
+        )
         old = self._models.loaded(name)
 
         def on_health(healthy: bool) -> None:
@@ -81,7 +83,7 @@ class Deployer:
         self._metrics.ready.labels(name).set(1)
         if old is not None:
             self._retire(old)
-        self._tell(loaded, policy.batch_tokens, replaced=old)
+        self._tell(loaded, policy, replaced=old)
 
     def release(self, name: str) -> asyncio.Task[None]:
         """Let a loaded model answer no new request; the task ends when it is freed."""
@@ -121,7 +123,7 @@ class Deployer:
         del deployment
         await asyncio.to_thread(heap.give_back)
 
-    def _tell(self, loaded: Loaded, batch_tokens: int, *, replaced: Deployment | None) -> None:
+    def _tell(self, loaded: Loaded, policy: Policy, *, replaced: Deployment | None) -> None:
         card = loaded.card
         before = {} if replaced is None else {"replaces": replaced.card.version.sha256}
         log.info(
@@ -133,7 +135,8 @@ class Deployer:
             precision=card.precision,
             threads=self._threads,
             workers=self._settings.workers,
-            batch_tokens=batch_tokens,
+            batch_tokens=policy.batch_tokens,
+            padding_tokens=policy.padding_tokens,
             tokens_per_second=round(loaded.costs.rate(64)),
             seconds=round(card.load_seconds, 2),
             **before,

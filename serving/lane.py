@@ -88,6 +88,11 @@ class Lane:
         return self._scheduler.policy.batch_tokens
 
     @property
+    def padding_tokens(self) -> int:
+        """The most padding that one text may bring into a batch."""
+        return self._scheduler.policy.padding_tokens
+
+    @property
     def queue_tokens(self) -> int:
         """The most tokens that may wait."""
         return self._scheduler.policy.queue_tokens

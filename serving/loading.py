@@ -22,7 +22,7 @@ from serving.errors import BadStore
 from serving.source import Announce, Found, Loaded, Store
 from serving.store import look_again, open_store
 from serving.types import Domain, EngineItem, ModelCard, ModelVersion
-from serving.warmup import best_batch_tokens, seed_costs
+from serving.warmup import best_batch_tokens, best_padding_tokens, seed_costs
 from stratified_models.bundle import Bundle, read_bundle
 from stratified_models.errors import ModelError
 
@@ -71,9 +71,10 @@ def load(path: Path, *, wishes: Wishes, clock: Callable[[], float], announce: An
     costs, longest = CostModel(initial=UNMEASURED), bundle.manifest.max_length
     seed_costs(engine, costs, max_tokens=longest, clock=clock)
     batch_tokens = best_batch_tokens(engine, max_tokens=longest, clock=clock)
+    padding_tokens = best_padding_tokens(engine, max_tokens=longest, clock=clock)
     strata = len(engine.run([PROBE])[0].occupancy)
     card = card_of(bundle, choice=choice, strata=strata, load_seconds=clock() - started)
-    return Loaded(card, encoder, engine, costs, batch_tokens)
+    return Loaded(card, encoder, engine, costs, batch_tokens, padding_tokens)
 
 
 def card_of(bundle: Bundle, *, choice: Choice, strata: int, load_seconds: float) -> ModelCard:

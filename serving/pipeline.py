@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import structlog
 
+from serving.encoding import LONG
 from serving.errors import BatchTooLarge, EmptyText, InvalidRequest, ServingError, TextTooLong, UnknownDomain
 from serving.interpret import interpret, resolve_domain
 from serving.lane import Outcome
@@ -88,9 +89,12 @@ class Pipeline:
         options = self.filled(options, deployment.card)
         if not manner.patient and deployment.results is None:  # a kept answer needs no room in the queue
             deployment.lane.knock(len(items), deadline=deadline, caller=manner.caller)
-        encoded = await asyncio.get_running_loop().run_in_executor(
-            self._workers, self._encode_all, deployment, items, options
-        )
+        if len(items) == 1 and len(items[0].text) < LONG:
+            encoded = self._encode_all(deployment, items, options)
+        else:
+            encoded = await asyncio.get_running_loop().run_in_executor(
+                self._workers, self._encode_all, deployment, items, options
+            )
         tokenized = self._clock()
         rows = [entry for entry in encoded if isinstance(entry, Encoded)]
         if manner.counted:
@@ -123,7 +127,9 @@ class Pipeline:
     def _encode_all(
         self, deployment: Deployment, items: Sequence[Item], options: Options
     ) -> list[Encoded | ServingError]:
-        """On a worker thread: tokens, or what is wrong with the item."""
+        """Tokens, or what is wrong with the item; on a worker thread unless it is one short text, which takes
+        less time than to hand it over, and would keep the interpreter's lock there too.
+        """
         return [self._encode(deployment, item, options) for item in items]
 
     def _encode(self, deployment: Deployment, item: Item, options: Options) -> Encoded | ServingError:

@@ -5,7 +5,8 @@ Its owner calls it under one lock and passes the time in. A ticket goes QUEUED �
 
 Batching is work-conserving: `take` is called when the engine is free, never by a timer, so an idle server
 adds no wait. Callers take turns: a batch is the oldest ticket of the caller whose turn it is, plus those of
-nearest length, as long as `longest · n` stays in the budget and padding stays below its share. Each caller
+nearest length, as long as `longest · n` stays in the budget and none brings more padding than a batch of its
+own would cost. Each caller
 first has an equal part of the room, then whoever waits has the rest. With n callers waiting, each leads one
 of any n batches, so nothing starves, neither for its length nor for its neighbours; past `age_cap` the rest
 of the batch is filled by age too. Nothing is computed that would come too late: who cannot be done in time is

@@ -114,8 +114,8 @@ class Settings(BaseModel):
         0, ge=0, description="most tokens of a batch, with padding; 0: measured at warm-up"
     )
     batch_items: int = Field(64, ge=1, description="most texts of a batch")
-    max_padding: float = Field(
-        0.25, ge=0, lt=1, description="most padding of a batch, as a share; raise it on a GPU"
+    padding_tokens: int = Field(
+        0, ge=0, description="most padding that one text may bring into a batch; 0: measured at warm-up"
     )
     age_cap: float = Field(
         1.0, ge=0, description="seconds of waiting after which age counts before likeness of length"
@@ -204,12 +204,12 @@ class Settings(BaseModel):
         """Who else answers, or scores along."""
         return Plan(self.canary_model, self.canary_percent, self.shadow_model, self.shadow_percent)
 
-    def policy(self, *, measured_batch_tokens: int) -> Policy:
-        """The scheduler's numbers."""
+    def policy(self, *, measured_batch_tokens: int, measured_padding_tokens: int) -> Policy:
+        """The scheduler's numbers, what was measured where nothing was set."""
         return Policy(
             queue_tokens=self.queue_tokens,
             batch_tokens=self.batch_tokens or measured_batch_tokens,
-            max_padding=self.max_padding,
+            padding_tokens=self.padding_tokens or measured_padding_tokens,
             age_cap=self.age_cap,
             batch_items=self.batch_items,
             caller_share=self.caller_share,

@@ -65,13 +65,16 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Everything that a deployment needs; `batch_tokens` is what the warm-up found best on this device."""
+    """Everything that a deployment needs; `batch_tokens` and `padding_tokens` are what the warm-up found best
+    on this device.
+    """
 
     card: ModelCard
     encoder: Encoder
     engine: Engine
     costs: CostModel
     batch_tokens: int
+    padding_tokens: int = 16
 
 
 class Source(Protocol):

@@ -1,8 +1,8 @@
 """The first runs of an engine: they make it ready, and they measure it before a caller has to wait for the
 answer.
 
-Pure of torch and of models: whatever can `run` can be measured. It gives tokens a second by length, and the
-batch size in tokens beyond which a larger batch no longer pays.
+Pure of torch and of models: whatever can `run` can be measured. It gives tokens a second by length, the batch
+size in tokens beyond which a larger batch no longer pays, and the padding that a batch of its own is worth.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ ROW = 64  # tokens a row when batch sizes are compared: a usual text
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 WORTH = 1.05  # a larger batch must be this much faster a token; latency grows with it
 PATIENCE = 0.25  # seconds; a longer batch keeps those who come while it runs waiting too long
+SHARED = 8  # rows of the batch whose cost is set against a row of its own
+JOIN = 0.5  # of what a batch of its own costs: one of nearer length may still come
 TOKEN = 1  # any id: speed does not depend on which
 
 
@@ -46,6 +48,23 @@ def best_batch_tokens(engine: Engine, *, max_tokens: int, clock: Callable[[], fl
         if 2 * seconds > PATIENCE:  # the next batch is twice as large
             break
     return max(best, max_tokens)
+
+
+def best_padding_tokens(engine: Engine, *, max_tokens: int, clock: Callable[[], float]) -> int:
+    """Padding that is as dear as `JOIN` of the fixed part of a batch, in tokens, from 1 to one full row.
+
+    A batch of n rows takes a + b·n·length seconds. A text that joins one costs b for each token of padding
+    that it brings; alone it costs a: it is worth a / b tokens. On a processor that is a few; on a GPU, where
+    calls are dear and tokens cheap, up to any number. The best of three runs counts.
+    """
+    length = min(ROW // 2, max_tokens)
+    row = EngineItem(ids=(TOKEN,) * length)
+    alone, shared = (min(_timed(engine, [row] * n, clock) for _ in range(3)) for n in (1, SHARED))
+    token = (shared - alone) / ((SHARED - 1) * length)
+    fixed = max(0.0, alone - token * length)
+    if token * max_tokens <= JOIN * fixed:
+        return max_tokens
+    return max(1, round(JOIN * fixed / token))
 
 
 def _timed(engine: Engine, rows: list[EngineItem], clock: Callable[[], float]) -> float:

@@ -35,9 +35,15 @@ PROGRAM = "stratified-serve score"
 GOOD, SOME_FAILED, INTERRUPTED = 0, 1, 130
 NAMES = (
     "models", "model", "engine", "precision", "device", "threads", "batch_tokens", "batch_items",
-    "max_padding", "max_text_bytes", "truncation",
+    "padding_tokens", "max_text_bytes", "truncation",
 )  # fmt: skip
-MADE = ("engine", "precision", "threads", "batch_tokens")  # what a run that goes on does as it did
+MADE = (
+    "engine",
+    "precision",
+    "threads",
+    "batch_tokens",
+    "padding_tokens",
+)  # what a run that goes on does as it did
 
 
 def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -156,6 +156,7 @@ class Scorer:
             "precision": card.precision,
             "threads": settings.threads,
             "batch_tokens": deployment.lane.batch_tokens,
+            "padding_tokens": deployment.lane.padding_tokens,
         }
         return app, made
 

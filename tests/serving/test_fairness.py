@@ -57,7 +57,7 @@ def test_a_batch_is_shared_in_equal_parts_and_what_is_left_over_is_used() -> Non
 
 def test_unlike_lengths_give_room_to_the_neighbour_first() -> None:
     """The flood is nearer in length, and would fill the batch alone."""
-    queue = scheduler(batch_tokens=160, max_padding=0.5)
+    queue = scheduler(batch_tokens=160, padding_tokens=20)
     add(queue, "flood", *[20] * 100)
     add(queue, "b", *[16] * 100)
     assert Counter(callers(taken(queue)))["b"] >= 3

@@ -82,8 +82,11 @@ def test_limits_policy_and_options_carry_the_settings() -> None:
         Truncation.TAIL,
         99,
     )
-    assert found.policy(measured_batch_tokens=77).batch_tokens == 77
-    assert parse("--models", "a", "--batch-tokens", "5").policy(measured_batch_tokens=77).batch_tokens == 5
+    measured = {"measured_batch_tokens": 77, "measured_padding_tokens": 9}
+    policy = found.policy(**measured)
+    assert (policy.batch_tokens, policy.padding_tokens) == (77, 9)
+    policy = parse("--models", "a", "--batch-tokens", "5", "--padding-tokens", "3").policy(**measured)
+    assert (policy.batch_tokens, policy.padding_tokens) == (5, 3)
     assert ("grpc.keepalive_time_ms", 9000) in found.server_options.channel_arguments()
 
 
@@ -117,7 +120,7 @@ def test_half_of_a_canary_is_one_line() -> None:
 
 def test_workers_and_connections_reach_their_owners() -> None:
     found = parse("--models", "a", "--workers", "3", "--max-connections", "9")
-    assert found.policy(measured_batch_tokens=77).workers == 3
+    assert found.policy(measured_batch_tokens=77, measured_padding_tokens=9).workers == 3
     assert ("grpc.max_allowed_incoming_connections", 9) in found.server_options.channel_arguments()
     plain = dict(parse("--models", "a").server_options.channel_arguments())
     assert "grpc.max_allowed_incoming_connections" not in plain

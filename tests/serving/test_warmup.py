@@ -9,7 +9,7 @@ import pytest
 from serving.costs import CostModel
 from serving.engines.fake import FakeEngine
 from serving.types import EngineItem, EngineOutput
-from serving.warmup import BUDGETS, best_batch_tokens, seed_costs
+from serving.warmup import BUDGETS, best_batch_tokens, best_padding_tokens, seed_costs
 
 
 class Timed(FakeEngine):
@@ -53,3 +53,15 @@ def test_a_slow_device_is_not_measured_for_long() -> None:
 def test_a_full_row_always_fits_a_batch() -> None:
     engine = Timed(lambda tokens: 0.0)
     assert best_batch_tokens(engine, max_tokens=99_999, clock=engine.clock) == 99_999
+
+
+@pytest.mark.parametrize(("fixed", "worth"), [(0.0, 1), (0.002, 10), (0.01, 50), (10.0, 256)])
+def test_padding_is_worth_half_of_what_a_batch_of_its_own_costs(fixed: float, worth: int) -> None:
+    """A token takes 0.1 ms here; no more than one full row of 256."""
+    engine = Timed(lambda tokens: fixed + tokens * 1e-4)
+    assert best_padding_tokens(engine, max_tokens=256, clock=engine.clock) == worth
+
+
+def test_padding_is_measured_on_an_engine_without_cost_too() -> None:
+    engine = Timed(lambda tokens: 0.0)
+    assert best_padding_tokens(engine, max_tokens=64, clock=engine.clock) == 64
