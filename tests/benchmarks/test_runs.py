@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engines, gpu, server, strata, training
+from benchmarks import engines, gpu, learning, server, strata, training
 from benchmarks.__main__ import BRIEF, RUNS
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.fleet import HERE, PEERS, environment
+from tests.trainer_job.tiny import make_tiny
 
 
 def record_of(folder: Path, benchmark: str) -> dict[str, object]:
@@ -48,6 +49,19 @@ def test_batches_keep_to_the_budget() -> None:
     sizes = [[len(item.ids) for item in batch] for batch in batches]
     assert [size for batch in sizes for size in batch] == sorted(size for batch in sizes for size in batch)
     assert all(max(batch) * len(batch) <= 12 or len(batch) == 1 for batch in sizes)
+
+
+def test_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On made-up rows whose words tell the label, both ways learn it."""
+    config = make_tiny(tmp_path).yaml(tmp_path / "sweep")
+    asked = ["--config", str(config), "--seeds", "2", "--length", "32", "--epochs", "20", "--rate", "0.003"]
+    assert learning.main([*asked, "--threads", "1", "--out", str(tmp_path / "out")]) == 0
+    table = record_of(tmp_path / "out", "learning")["table"]
+    assert isinstance(table, list)
+    assert {row["way"] for row in table} >= {"plain", "grouped, fp32"}
+    assert all(row["accuracy"] > 0.6 and len(row["accuracies"]) == 2 for row in table)
+    assert table[0]["wall"] == table[0]["cpu"] == 1.0
+    assert "as fast as plain" in capsys.readouterr().out
 
 
 def test_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
