@@ -6,36 +6,36 @@ job, no data and no service: who has data hands in `measure`.
 What is unusual here:
 - The gate is folded: ONNX has no Cholesky, and inference then is two matrix products.
 - Batch and length are dynamic; parity is shown at many of both, with and without a given domain.
-- The int8 graph quantises the big constant matrices alone (see `onnx_int8`). Gate, heads, pooler and every
-  matrix with a side below 16, such as a router, stay fp32: they decide between close scores and cost next to
-  nothing.
+- int8 is two files: ONNX Runtime's (see `onnx_int8`), and, where NNCF is installed, OpenVINO's (see
+  `openvino_int8`). Gate, heads, pooler, every matrix with a side below 16, such as a router, and the hidden
+  units with the largest values (see `onnx_outliers`) stay fp32: they cost next to nothing.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stratified_models.attach import attach_export
+from stratified_models.attach import attach_export, detach_export
 from stratified_models.bundle import PARITY_TEXTS, Bundle, load_model, read_bundle
 from stratified_models.errors import ExportError
+from stratified_models.int8_files import int8_files
 from stratified_models.manifest import Export
-from stratified_models.onnx_graph import exact_nodes, fold_selections, forget_origins, quiet
-from stratified_models.onnx_int8 import quantise
+from stratified_models.onnx_graph import fold_selections, forget_origins, quiet
 from stratified_models.onnx_model import (
     INPUTS,
     NAMES,
     OUTPUTS,
     STRATA_OUTPUTS,
     Arrays,
-    OnnxModel,
     feed_of,
 )
+from stratified_models.openvino_int8 import format_of, open_export
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ BATCH = 8
 LENGTHS = (2, 3, 5, 8, 16, 31, 64, 128, 256, 512)
 
 Measure = Callable[[Path, Path], Mapping[str, Any]]
-"""Given the fp32 and the int8 file, what the manifest shall say of the int8 one; raises to refuse it."""
+"""Given the fp32 and an int8 file, what the manifest says of the latter; raises ExportError to refuse it."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,22 @@ def export_onnx(
     *,
     quantize: Literal["int8"] | None = None,
     texts: Sequence[str] = PARITY_TEXTS,
+    calibration: Sequence[str] = (),
     tolerance: float = TOLERANCE,
     measure: Measure | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> list[OnnxExport]:
-    """Write `model.onnx`, and with `quantize` `model.int8.onnx`, into the bundle in `directory`.
+    """Write `model.onnx`, and with `quantize` the int8 files, into the bundle in `directory`.
 
     Args:
         directory: a bundle; it stays one throughout, and keeps its old files if anything fails.
-        quantize: "int8" adds the quantised file.
+        quantize: "int8" adds `model.int8.onnx`, and with NNCF `model.int8.openvino.onnx`.
         texts: what parity is shown on, beside rows of every length up to the model's longest.
+        calibration: usual texts that int8's scales are found on, beside those of parity.
         tolerance: largest distance of any fp32 output from the model's own.
-        measure: measures the int8 file before it enters the bundle.
+        measure: measures an int8 file before it enters the bundle. One that it refuses is left out; when it
+            refuses all of them, the export fails.
+        announce: told why an int8 file is left out.
 
     Raises:
         ExportError: a package is missing, or the graph does not compute what the model does.
@@ -95,24 +100,46 @@ def export_onnx(
     bundle = read_bundle(directory)
     model = load_model(bundle)
     rows = _rows(bundle, texts)
-    written = []
     with tempfile.TemporaryDirectory(dir=bundle.path, prefix=".exporting-") as aside:
-        files = {"fp32": Path(aside) / NAMES["fp32"]}
-        _write_graph(model, files["fp32"])
+        exact = Path(aside) / NAMES["fp32"]
+        _write_graph(model, exact)
+        files = [exact]
         if quantize is not None:
-            files["int8"] = Path(aside) / NAMES["int8"]
-            feeds = _feeds(rows, pad=int(model.config.pad_token_id or 0))
-            quantise(files["fp32"], files["int8"], exact=exact_nodes(files["fp32"]), feeds=feeds)
-        compared = {name: _compare(model, path, name, rows, tolerance) for name, path in files.items()}
-        entries = {name: export for name, (export, _) in compared.items()}
-        if "int8" in files and measure is not None:
-            quality = dict(measure(files["fp32"], files["int8"]))
-            entries["int8"] = Export(**{**vars(entries["int8"]), "quality": quality})
-        for name, path in files.items():
-            bundle = attach_export(bundle, path, entries[name])
-            place = bundle.path / path.name
-            written.append(OnnxExport(place, entries[name], place.stat().st_size, compared[name][1]))
-    return written
+            more = _rows(bundle, calibration) if calibration else []
+            feeds = _feeds([*rows, *more], pad=int(model.config.pad_token_id or 0))
+            files += int8_files(exact, feeds, announce)
+        compared = [_compare(model, path, rows, tolerance) for path in files]
+        accepted = compared if measure is None else _accepted(compared, measure, announce)
+        names = {item.path.name for item in accepted}
+        for path in files:
+            if path.name not in names:  # what an earlier export left there was refused now
+                bundle = detach_export(bundle, path.name)
+        for item in accepted:
+            bundle = attach_export(bundle, item.path, item.export)
+    return [replace(item, path=bundle.path / item.path.name) for item in accepted]
+
+
+def _accepted(
+    compared: Sequence[OnnxExport], measure: Measure, announce: Callable[[str], None]
+) -> list[OnnxExport]:
+    """The files with what was measured of them, less the int8 ones that were refused.
+
+    Raises the first refusal when no int8 file is left.
+    """
+    exact, *quantised = compared
+    found, refusals = [exact], []
+    for item in quantised:
+        try:
+            quality = dict(measure(exact.path, item.path))
+        except ExportError as error:
+            refusals.append(ExportError(f"{item.path.name} is left out: {error}"))
+        else:
+            found.append(replace(item, export=replace(item.export, quality=quality)))
+    if refusals and len(found) == 1:
+        raise refusals[0]
+    for refusal in refusals:
+        announce(str(refusal))
+    return found
 
 
 def _require(*packages: str) -> None:
@@ -181,12 +208,12 @@ def _write_graph(model: StratifiedForSequenceClassification, path: Path) -> None
 def _compare(
     model: StratifiedForSequenceClassification,
     path: Path,
-    precision: str,
     rows: Sequence[list[int]],
     tolerance: float,
-) -> tuple[Export, float]:
+) -> OnnxExport:
     """Each row alone, then all in padded batches of four, domains unknown and given in turn."""
-    runner = OnnxModel(path, pad=int(model.config.pad_token_id or 0), threads=1)
+    precision = "fp32" if path.name == NAMES["fp32"] else "int8"
+    runner = open_export(path, pad=int(model.config.pad_token_id or 0), threads=1)
     domains = [place % (len(model.config.domains) + 1) - 1 for place in range(len(rows))]
     batches = [[place] for place in range(len(rows))]
     batches += [list(range(start, min(start + 4, len(rows)))) for start in range(0, len(rows), 4)]
@@ -205,7 +232,8 @@ def _compare(
             f"{path.name} is {worst:.2g} away from the model, above {tolerance:.2g}; "
             "export with another version of torch or onnxscript, and report it"
         )
-    return Export("onnx", precision, logits, same / (2 * len(rows)), len(rows)), worst
+    export = Export(format_of(path), precision, logits, same / (2 * len(rows)), len(rows))
+    return OnnxExport(path, export, path.stat().st_size, worst)
 
 
 def _reference(

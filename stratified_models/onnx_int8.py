@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["quantise"]
+__all__ = ["Feed", "Floats", "largest_values", "quantise"]
 
 WEIGHT_LEVELS, ACTIVATION_LEVELS, TABLE_LEVELS = 63, 127, 127  # steps on either side of zero
 CENTRE = 128  # zero of the activations' uint8
@@ -61,7 +61,7 @@ def quantise(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequenc
     kept = frozenset(exact)
     constants = {tensor.name: tensor for tensor in whole.graph.initializer}
     products = _by_input(whole.graph, constants, kept)
-    largest = _largest(source, tuple(products), feeds)
+    largest = largest_values(source, tuple(products), feeds)
     rewriting = _Rewriting(whole.graph)
     weights: dict[str, Floats] = {}
     for name, group in products.items():
@@ -107,7 +107,7 @@ def _reads_table(node: Any, constants: Mapping[str, Any]) -> bool:
     return not any(entry.name == "axis" and entry.i != 0 for entry in node.attribute)
 
 
-def _largest(source: Path, names: Sequence[str], feeds: Iterable[Feed]) -> dict[str, Floats]:
+def largest_values(source: Path, names: Sequence[str], feeds: Iterable[Feed]) -> dict[str, Floats]:
     """Largest absolute value of each column of the named activations, (F,), over all feeds."""
     import onnx
     import onnxruntime as ort

@@ -26,7 +26,7 @@ def moved_bundle(directory: Path, variant: str) -> Bundle:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A routing bundle with `model.onnx` and `model.int8.onnx`; tests copy it before they change it."""
+    """A routing bundle with its graph in fp32 and both int8 files; tests copy it before they change it."""
     from stratified_models.onnx_export import export_onnx
 
     bundle = moved_bundle(tmp_path_factory.mktemp("exported") / "routing", "routing")

@@ -143,7 +143,11 @@ def export(options: argparse.Namespace) -> int:
         config = load_config(options.config, settings=options.settings, environ=os.environ)
     rows = find_rows(options.directory, data=options.data, config=config, needed=options.quantize is not None)
     written = export_bundle(
-        options.directory, quantize=options.quantize, rows=rows, max_loss=options.max_loss
+        options.directory,
+        quantize=options.quantize,
+        rows=rows,
+        max_loss=options.max_loss,
+        announce=say,
     )
     print_exports(written, sys.stdout)
     return 0

@@ -1,14 +1,15 @@
 """`stratified-train export`: a bundle as ONNX, and what the int8 file costs in accuracy, domain by domain.
 
-The format is `stratified_models.onnx_export`'s; this module finds the validation rows, measures both files on
-them with ONNX Runtime, and refuses an int8 file that loses too much. It does not know the Trainer.
+The format is `stratified_models.onnx_export`'s; this module finds the validation rows, measures every file on
+them in the runtime that will serve it, and refuses an int8 file that loses too much. It does not know the
+Trainer.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -19,12 +20,13 @@ import numpy.typing as npt
 from stratified_models.bundle import PARITY_TEXTS, Bundle, read_bundle
 from stratified_models.errors import BundleError, ExportError
 from stratified_models.onnx_export import OnnxExport, export_onnx
-from stratified_models.onnx_model import OnnxModel
+from stratified_models.openvino_int8 import open_export
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError, DataError, ExportRefused
 from trainer_job.metrics import evaluate
 
 BATCH_TOKENS = 512  # of a measured batch, with padding: like those of the service
+CALIBRATION = 200  # rows that int8's scales are found on
 COLUMNS = ("text", "label", "domain")
 
 
@@ -39,18 +41,25 @@ class Rows:
 
 
 def export_bundle(
-    directory: Path, *, quantize: Literal["int8"] | None, rows: Rows | None, max_loss: float
+    directory: Path,
+    *,
+    quantize: Literal["int8"] | None,
+    rows: Rows | None,
+    max_loss: float,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> list[OnnxExport]:
     """Export the bundle in `directory`.
 
     Args:
         directory: the bundle; the files land in it.
-        quantize: "int8" adds the quantised file; then `rows` are needed.
-        rows: validation rows; their longest texts are also what parity is shown on.
+        quantize: "int8" adds the quantised files; then `rows` are needed.
+        rows: validation rows; some of every length are also what parity is shown on, and more what int8's
+            scales are found on.
         max_loss: accuracy in points (0 to 100) that any domain may lose.
+        announce: told why an int8 file is left out.
 
     Raises:
-        ExportRefused: the int8 file loses more, or the graph does not compute what the model does.
+        ExportRefused: every int8 file loses more, or the graph does not compute what the model does.
         ConfigError: no bundle there, or int8 without rows.
     """
     if quantize is not None and (rows is None or not rows.texts):
@@ -65,7 +74,15 @@ def export_bundle(
             return {**accept(found, max_loss), "max_loss": max_loss}
 
         texts = PARITY_TEXTS if rows is None else sample_of_lengths(rows.texts)
-        return export_onnx(directory, quantize=quantize, measure=measure, texts=texts)
+        calibration = () if rows is None else sample_of_lengths(rows.texts, CALIBRATION)
+        return export_onnx(
+            directory,
+            quantize=quantize,
+            measure=measure,
+            texts=texts,
+            calibration=calibration,
+            announce=announce,
+        )
     except ExportError as error:
         raise ExportRefused(str(error)) from error
     except BundleError as error:
@@ -115,12 +132,12 @@ def compare(bundle: Bundle, reference: Path, candidate: Path, rows: Rows) -> dic
 
 
 def accept(quality: dict[str, Any], max_loss: float) -> dict[str, Any]:
-    """`quality`, if no domain loses more than `max_loss` points. Raises ExportRefused."""
+    """`quality`, if no domain loses more than `max_loss` points. Raises ExportError."""
     losses = {name: entry["loss_points"] for name, entry in quality["per_domain"].items()}
     worst = max(losses, key=lambda name: losses[name])
     if losses[worst] > max_loss:
         count = quality["per_domain"][worst]["n"]
-        raise ExportRefused(
+        raise ExportError(
             f"int8 loses {losses[worst]:.2f} points of accuracy on {worst} ({count} rows, so one row is "
             f"{100 / count:.2f}), above --max-loss {max_loss}; keep fp32, give more rows, or raise it"
         )
@@ -234,7 +251,7 @@ def _encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
 def _logits(bundle: Bundle, path: Path, encoded: Sequence[list[int]]) -> npt.NDArray[np.float64]:
     """Logits (n, C) of every row, domain unknown."""
     config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
-    model = OnnxModel(path, pad=int(config.get("pad_token_id") or 0), threads=0)
+    model = open_export(path, pad=int(config.get("pad_token_id") or 0), threads=0)
     found = np.zeros((len(encoded), len(bundle.manifest.labels)))
     for batch in _batches([len(row) for row in encoded]):
         reply = model.run([encoded[place] for place in batch], [-1] * len(batch), outputs=["logits"])

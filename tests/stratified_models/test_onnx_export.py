@@ -20,9 +20,12 @@ from stratified_models.bundle import Bundle, copy_bundle, load_model, read_bundl
 from stratified_models.manifest import Export
 from stratified_models.onnx_export import export_onnx
 from stratified_models.onnx_model import NAMES, OUTPUTS, STRATA_OUTPUTS, OnnxModel
+from stratified_models.openvino_int8 import OPENVINO_INT8
 from stratified_models.testing import tiny_bundle
 from tests.conftest import QUALITY, moved_bundle
 from tests.stratified_models.conftest import VARIANTS
+
+INT8 = (NAMES["int8"], OPENVINO_INT8)
 
 
 def torch_outputs(bundle: Bundle, rows: list[list[int]], domains: list[int]) -> dict[str, np.ndarray]:
@@ -135,17 +138,44 @@ def test_refused_int8_leaves_the_bundle_as_it_was(
     assert read_bundle(bundle.path).sha256 == bundle.sha256
 
 
+def test_one_refused_int8_file_is_left_out_and_an_earlier_one_of_its_name_removed(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = copy_bundle(exported.path, tmp_path / "copy")
+    graph = exported.path / NAMES["fp32"]
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda model, path: shutil.copyfile(graph, path))
+
+    def quantised(exact: Path, feeds: object, announce: object) -> list[Path]:
+        for name in INT8:
+            shutil.copyfile(exported.path / name, exact.with_name(name))
+        return [exact.with_name(name) for name in INT8]
+
+    def refuse(fp32: Path, int8: Path) -> Mapping[str, Any]:
+        if int8.name == OPENVINO_INT8:
+            raise ExportError("loses too much")
+        return QUALITY
+
+    monkeypatch.setattr(onnx_export, "int8_files", quantised)
+    said: list[str] = []
+    written = export_onnx(bundle.path, quantize="int8", measure=refuse, announce=said.append)
+    assert [item.path.name for item in written] == list(NAMES.values())
+    assert said == [f"{OPENVINO_INT8} is left out: loses too much"]
+    left = read_bundle(bundle.path, verify=True)
+    assert set(left.manifest.exports) == set(NAMES.values())
+    assert not (bundle.path / OPENVINO_INT8).exists()
+
+
 def test_a_graph_that_differs_is_refused(exported: Bundle) -> None:
     rows = [row_of(9, 1), row_of(20, 2)]
     model = load_model(exported)
     with torch.no_grad():
         model.classifier.bias.add_(1.0)
     with pytest.raises(ExportError, match=r"model\.onnx is 1 away from the model, above 0.0001"):
-        onnx_export._compare(model, exported.path / NAMES["fp32"], "fp32", rows, 1e-4)
+        onnx_export._compare(model, exported.path / NAMES["fp32"], rows, 1e-4)
     with torch.no_grad():
         model.classifier.bias.fill_(float("nan"))
     with pytest.raises(ExportError, match="inf away"):
-        onnx_export._compare(model, exported.path / NAMES["fp32"], "fp32", rows, 1e-4)
+        onnx_export._compare(model, exported.path / NAMES["fp32"], rows, 1e-4)
 
 
 def test_a_missing_package_is_named(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

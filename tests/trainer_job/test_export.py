@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stratified_models import ExportError, onnx_export
+from stratified_models import ExportError, onnx_export, openvino_int8
 from stratified_models.bundle import Bundle, copy_bundle, read_bundle
 from stratified_models.manifest import Export
 from stratified_models.onnx_export import OnnxExport
@@ -63,12 +63,27 @@ def test_the_command_writes_measures_and_prints(
     said = capsys.readouterr().out
     assert "model.onnx: " in said
     assert "imdb: accuracy " in said
-    quality = read_bundle(bundle.path).manifest.exports["model.int8.onnx"].quality
-    assert quality["rows"] == 4
-    assert quality["source"] == "rows.jsonl"
-    assert quality["max_loss"] == 100
-    assert quality["per_domain"]["tweets"]["n"] == 2
-    assert set(quality["worst_domain"]) == {"name", "loss_points"}
+    exports = read_bundle(bundle.path).manifest.exports
+    for name, runtime in (("model.int8.onnx", "onnx"), ("model.int8.openvino.onnx", "openvino")):
+        assert (exports[name].format, exports[name].precision) == (runtime, "int8")
+        quality = exports[name].quality
+        assert quality["rows"] == 4
+        assert quality["source"] == "rows.jsonl"
+        assert quality["max_loss"] == 100
+        assert quality["per_domain"]["tweets"]["n"] == 2
+        assert set(quality["worst_domain"]) == {"name", "loss_points"}
+
+
+def test_without_nncf_the_command_says_what_is_left_out(
+    bundle: Bundle, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(openvino_int8, "find_spec", lambda name: None if name == "nncf" else object())
+    line = ["export", str(bundle.path), "--quantize", "int8", "--data", str(data), "--max-loss", "100"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "nncf is not installed, so model.int8.openvino.onnx is not written; pip install" in said
+    assert f"{bundle.path / 'model.int8.onnx'}: " in said
+    assert f"{bundle.path / 'model.int8.openvino.onnx'}: " not in said
 
 
 def test_fp32_alone_needs_no_rows(bundle: Bundle) -> None:
@@ -118,7 +133,7 @@ def quality_of(**losses: float) -> dict[str, Any]:
 def test_the_worst_domain_decides() -> None:
     assert accept(quality_of(a=0.5, b=-2.0), 0.5)["worst_domain"] == {"name": "a", "loss_points": 0.5}
     with pytest.raises(
-        ExportRefused, match=r"loses 1\.50 points of accuracy on b \(200 rows, so one row is 0\.50"
+        ExportError, match=r"loses 1\.50 points of accuracy on b \(200 rows, so one row is 0\.50"
     ):
         accept(quality_of(a=0.0, b=1.5), 0.5)
 

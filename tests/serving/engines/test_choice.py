@@ -71,6 +71,13 @@ def test_auto_compares_only_where_there_is_a_choice(exported: Bundle, plain: Bun
     assert choose(exported, precision="int8", device="cpu")[0].precision == "int8"
 
 
+def test_int8_is_compared_between_the_files_of_both_runtimes(exported: Bundle) -> None:
+    engine, steps = choose(exported, precision="int8", device="cpu")
+    assert "loading model.int8.onnx" in steps
+    assert "compiling model.int8.openvino.onnx for openvino" in steps
+    assert steps[-1].startswith(f"{engine.name} is the fastest: onnx ")
+
+
 def test_the_choice_tells_what_was_measured(exported: Bundle) -> None:
     wishes = Wishes(device="cpu", bounds=Bounds(count=0))
     found = choose_engine(

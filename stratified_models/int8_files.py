@@ -1,0 +1,40 @@
+"""Which int8 files an export writes: ONNX Runtime's always, OpenVINO's where it can be made.
+
+It knows how either is made, and nothing of a bundle, its data or what the files lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stratified_models.onnx_graph import exact_nodes
+from stratified_models.onnx_int8 import Feed, quantise
+from stratified_models.onnx_model import NAMES
+from stratified_models.onnx_outliers import divide_units
+from stratified_models.openvino_int8 import OPENVINO_INT8, quantise_for_openvino, why_not
+
+__all__ = ["int8_files"]
+
+
+def int8_files(exact: Path, feeds: Sequence[Feed], announce: Callable[[str], None]) -> list[Path]:
+    """Write the int8 files beside the fp32 one, `exact`; returns where.
+
+    Args:
+        exact: the graph in fp32.
+        feeds: inputs of the graph, batches of usual texts.
+        announce: told why OpenVINO's file is not written.
+
+    Raises:
+        ExportError: a graph cannot be quantised.
+    """
+    divided = exact.with_name("divided.onnx")
+    kept = exact_nodes(exact) + divide_units(exact, divided, feeds=feeds)
+    files = [exact.with_name(NAMES["int8"])]
+    quantise(divided, files[0], exact=kept, feeds=feeds)
+    if reason := why_not():
+        announce(reason)
+        return files
+    files.append(exact.with_name(OPENVINO_INT8))
+    quantise_for_openvino(divided, files[1], exact=kept, feeds=feeds)
+    return files

@@ -1,0 +1,150 @@
+"""An int8 file for OpenVINO: made by NNCF's post-training quantisation, and run as the service will run it.
+
+OpenVINO computes the products of `onnx_int8` in floating point, for their scales are found while it runs.
+NNCF (https://github.com/openvinotoolkit/nncf) gives activations fixed scales, found on calibration rows, and
+notes them in the graph as pairs of QuantizeLinear and DequantizeLinear, which OpenVINO fuses into int8
+products.
+It knows onnx, nncf and openvino, and no torch, no bundle and no label.
+
+What is unusual here:
+- SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, equation 4) with α = `SMOOTHING`, and ranges by the least
+  and the largest value: chosen on validation rows, see docs/models.md.
+- NNCF reports its use over the network unless told otherwise; here it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stratified_models.errors import ExportError
+from stratified_models.onnx_model import Arrays, OnnxModel, feed_of
+
+__all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
+
+OPENVINO_INT8 = "model.int8.openvino.onnx"  # file in the bundle
+SMOOTHING = 0.8
+SILENT = "NNCF_CI"  # a variable that makes NNCF report nothing
+
+Feed = Mapping[str, npt.NDArray[np.int64]]
+
+
+def why_not() -> str:
+    """Why the file cannot be made here, and the cure; empty when it can."""
+    absent = next((name for name in ("nncf", "openvino") if find_spec(name) is None), "")
+    return absent and (
+        f"{absent} is not installed, so {OPENVINO_INT8} is not written; "
+        "pip install 'stratified-sentiment[quantize]'"
+    )
+
+
+def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequence[Feed]) -> None:
+    """Write `source`, a graph in fp32, to `target` with its large products and tables in int8.
+
+    Args:
+        exact: names of the nodes that stay as they are.
+        feeds: inputs of the graph, batches of usual texts: what the scales are found on. A value larger than
+            any of theirs is cut off.
+
+    Raises:
+        ExportError: NNCF cannot quantise this graph.
+    """
+    import onnx
+
+    whole = onnx.load(str(source))
+    with _quiet_nncf() as nncf:
+        advanced = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX,
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING),
+        )
+        try:
+            quantised = nncf.quantize(
+                whole,
+                nncf.Dataset(list(feeds)),
+                model_type=nncf.ModelType.TRANSFORMER,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(feeds),
+                ignored_scope=nncf.IgnoredScope(names=sorted(exact), validate=False),
+                advanced_parameters=advanced,
+            )
+        except (nncf.InternalError, nncf.UnsupportedModelError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ExportError(
+                f"nncf cannot quantise {source.name} ({reason}); install another version of nncf"
+            ) from error
+    onnx.save(quantised, str(target))
+
+
+class OpenvinoModel:
+    """One graph compiled by OpenVINO for the CPU; `outputs` are the names that it has.
+
+    Raises:
+        ExportError: the file is no graph that OpenVINO compiles.
+    """
+
+    def __init__(self, path: Path, *, pad: int, threads: int) -> None:
+        """`pad` fills short rows; `threads` 0 takes every core that the machine has."""
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        try:
+            self._graph = _core().compile_model(str(path), "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ExportError(f"{path.name} cannot be run by openvino ({reason}); export it again") from error
+        self.outputs = tuple(port.any_name for port in self._graph.outputs)
+        self._pad = pad
+
+    def run(
+        self,
+        rows: Sequence[Sequence[int]],
+        domain_ids: Sequence[int],
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> Arrays:
+        """Compute one padded batch; see `OnnxModel.run`."""
+        found = self._graph(feed_of(rows, domain_ids, pad=self._pad))
+        return {name: np.array(found[name]) for name in (self.outputs if outputs is None else outputs)}
+
+
+def format_of(path: Path) -> str:
+    """What the manifest calls the format of an exported file: the runtime that it is for."""
+    return "openvino" if path.name == OPENVINO_INT8 else "onnx"
+
+
+def open_export(path: Path, *, pad: int, threads: int) -> OnnxModel | OpenvinoModel:
+    """An exported file in the runtime that will serve it, so that what is measured is what is served."""
+    if format_of(path) == "openvino":
+        return OpenvinoModel(path, pad=pad, threads=threads)
+    return OnnxModel(path, pad=pad, threads=threads)
+
+
+@cache
+def _core() -> Any:
+    """One core a process, never let go: see `serving.engines.openvino`."""
+    import openvino
+
+    return openvino.Core()
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[Any]:
+    """The package, which neither reports its use, nor logs, nor draws bars of progress."""
+    os.environ.setdefault(SILENT, "1")
+    import nncf
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield nncf
+    finally:
+        logging.disable(before)
