@@ -5,7 +5,9 @@ Question: a service answers one request at a time; which engine, in which precis
 
 How: random weights (speed does not depend on them) of the chosen shape are written as a bundle and exported.
 Every contender tokenises the same text and computes the label. They take turns in one process, in an order
-that is shuffled each round; ratios are of medians. Every contender that this machine and the installed
+that is shuffled each round; ratios are of medians. Twice: with two runs of its own before each that counts,
+as one caller after the other finds a service, and without, right after another contender, whose weights then
+fill the caches ("cold"). Every contender that this machine and the installed
 packages allow takes part; why another does not is printed.
 
 Output: a table of milliseconds and ratios, by wall and by processor time, and one JSON file with every sample
@@ -34,6 +36,7 @@ from benchmarks.record import RESULTS, Samples, alternate, processor, ratio, spr
 LENGTHS = (8, 16, 32, 64, 128, 256)
 LONGEST = max(LENGTHS)
 WARM_UP = 3
+BEFORE = 2  # runs of its own before each that counts
 BASELINE = "pipeline"
 PAIRS = (
     ("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnx", "int8"),
@@ -99,18 +102,20 @@ def _engine(bundle: Any, engine: Any, precision: Any, threads: int) -> Answer | 
     return lambda text: built.run([EngineItem(encoder.encode(text, Truncation.HEAD).ids)])
 
 
-def measure(answers: Mapping[str, Answer], lengths: Sequence[int], *, rounds: int) -> dict[int, Samples]:
-    """Seconds of every run after the warm-up, by length and contender."""
+def measure(
+    answers: Mapping[str, Answer], lengths: Sequence[int], *, rounds: int, before: int
+) -> dict[int, Samples]:
+    """Seconds of every run after the warm-up, by length and contender; see `alternate`."""
     samples = {}
     for length in lengths:
         text = " ".join(["good"] * (length - 2))
         runs = {name: partial(answer, text) for name, answer in answers.items()}
-        samples[length] = alternate(runs, rounds=rounds, warm_up=WARM_UP)
+        samples[length] = alternate(runs, rounds=rounds, warm_up=WARM_UP, before=before)
     return samples
 
 
-def table(samples: Mapping[int, Samples]) -> list[dict[str, Any]]:
-    """One row a length and contender: median and quartiles in milliseconds, and the ratio to the pipeline."""
+def table(samples: Mapping[int, Samples], cold: Mapping[int, Samples]) -> list[dict[str, Any]]:
+    """One row a length and contender: median and quartiles in ms, and the ratios to the pipeline."""
     rows = []
     for length, times in samples.items():
         for name, taken in times.items():
@@ -123,6 +128,7 @@ def table(samples: Mapping[int, Samples]) -> list[dict[str, Any]]:
                     "quartiles_ms": [round(low, 3), round(high, 3)],
                     "times_pipeline": round(ratio(times, BASELINE, name), 2),
                     "times_pipeline_cpu": round(ratio(times, BASELINE, name, clock="cpu"), 2),
+                    "times_pipeline_cold": round(ratio(cold[length], BASELINE, name), 2),
                 }
             )
     return rows
@@ -147,15 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
             quantize=not options.no_int8,
         )
-        samples = measure(answers, options.lengths, rounds=options.rounds)
-    rows = table(samples)
+        samples = measure(answers, options.lengths, rounds=options.rounds, before=BEFORE)
+        cold = measure(answers, options.lengths, rounds=max(2, options.rounds // 2), before=0)
+    rows = table(samples, cold)
     print(f"{options.shape}, {options.variant}, {options.threads} thread(s), {processor()}")
     for row in rows:
         low, high = row["quartiles_ms"]
         print(
             f"{row['tokens']:>4} tokens  {row['engine']:<14} {row['median_ms']:>9.2f} ms "
             f"({low:.2f} to {high:.2f})  {row['times_pipeline']:>5.2f} × pipeline, "
-            f"{row['times_pipeline_cpu']:.2f} × by processor time"
+            f"{row['times_pipeline_cpu']:.2f} × by processor time, {row['times_pipeline_cold']:.2f} × cold"
         )
     record = {
         "shape": {"name": options.shape, **SHAPES[options.shape]},
@@ -164,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rounds": options.rounds,
         "table": rows,
         "seconds": {str(length): times for length, times in samples.items()},
+        "seconds_cold": {str(length): times for length, times in cold.items()},
     }
     print(write_record("engines", record, out=options.out, name=f"{options.shape}-{options.variant}"))
     return 0

@@ -32,8 +32,13 @@ EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_
 Samples = dict[str, list[dict[str, float]]]
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> Samples:
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1, before: int = 0
+) -> Samples:
     """Run each contender once a round, in an order that is drawn anew each round.
+
+    `before` runs of its own go before each that counts, which then finds its own data in the caches and its
+    own threads awake, as in a program of its own, and not what another contender left there.
 
     Returns `wall` and `cpu` seconds of every run after the warm-up, by contender.
     """
@@ -43,6 +48,8 @@ def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, wa
         order = list(contenders)
         shuffler.shuffle(order)
         for name in order:
+            for _ in range(before):
+                contenders[name]()
             wall, cpu = time.perf_counter(), time.process_time()
             contenders[name]()
             taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
