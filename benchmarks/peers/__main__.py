@@ -52,8 +52,9 @@ def served(
     """A server under its name, awake; its target, and the load's flags to ask it."""
     core, _ = cores()
     if name.startswith("ours"):
-        engine = name.removeprefix("ours ")
-        flags = ("--engine", engine, "--device", "cpu", "--threads", "1", "--caller-share", "1")
+        engine, _, precision = name.removeprefix("ours ").partition(":")
+        flags = ["--engine", engine, "--device", "cpu", "--threads", "1", "--caller-share", "1"]
+        flags += ["--precision", precision] if precision else []
         with our_server(folder / "bundle", *flags, on=core, log=folder / "ours.log") as (target, _):
             yield target, []
         return
@@ -135,7 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build, measure, print the table, write the samples; a peer that cannot run here is named with why."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peers", nargs="*", choices=sorted(PEERS), default=sorted(PEERS))
-    parser.add_argument("--ours", nargs="+", default=["onnx", "auto"], help="engines of our own service")
+    parser.add_argument(
+        "--ours",
+        nargs="+",
+        default=["onnx", "auto", "openvino:int8"],
+        help="engines of our own service, or engine:precision; the first is what peers are compared with",
+    )
     parser.add_argument("--shape", choices=[REAL, *sorted(SHAPES)], default=REAL)
     parser.add_argument("--callers", type=int, nargs="+", default=[8, 32, 128])
     parser.add_argument("--texts", type=int, default=300)
@@ -180,7 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(folder: Path, options: argparse.Namespace) -> None:
     """The models, the texts, and what each model answers to them."""
     texts = real_texts(options.texts)
-    bundle = make_bundle(folder / "bundle", shape=options.shape, texts=texts[:64])
+    bundle = make_bundle(
+        folder / "bundle",
+        shape=options.shape,
+        texts=texts[:64],
+        quantize=any(entry.endswith(":int8") for entry in options.ours),
+    )
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     (folder / "few.json").write_text(json.dumps(texts[:8]), encoding="utf-8")
     answers = {"bundle": labels_of_bundle(bundle.path, texts)}
