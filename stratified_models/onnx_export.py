@@ -124,7 +124,7 @@ def _accepted(
 ) -> list[OnnxExport]:
     """The files with what was measured of them, less the int8 ones that were refused.
 
-    Raises the first refusal when no int8 file is left.
+    Raises all refusals as one when no int8 file is left.
     """
     exact, *quantised = compared
     found, refusals = [exact], []
@@ -136,7 +136,7 @@ def _accepted(
         else:
             found.append(replace(item, export=replace(item.export, quality=quality)))
     if refusals and len(found) == 1:
-        raise refusals[0]
+        raise ExportError("; ".join(map(str, refusals)))
     for refusal in refusals:
         announce(str(refusal))
     return found
