@@ -48,8 +48,9 @@ def test_a_killed_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
     kill_after(320, target, [sys.executable, "-m", "serving", *argv])
     assert 320 <= done(target) < 1200
     assert main(argv, {"STRATIFIED_MODEL": ""}) == 1
-    budget = json.loads((tmp_path / "out.parquet.state.json").read_text())["made"]["batch_tokens"]
-    whole = flags(source, tmp_path / "whole.parquet", "--chunk", "32", "--batch-tokens", str(budget))
+    made = json.loads((tmp_path / "out.parquet.state.json").read_text())["made"]
+    measured = ["--batch-tokens", str(made["batch_tokens"]), "--padding-tokens", str(made["padding_tokens"])]
+    whole = flags(source, tmp_path / "whole.parquet", "--chunk", "32", *measured)
     assert main(whole, {}) == 1
     assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
