@@ -17,7 +17,7 @@ const retries = JSON.stringify({
     name: [{ service: "stratified.v1.SentimentService" }],
     retryPolicy: {
       maxAttempts: 4, initialBackoff: "0.1s", maxBackoff: "3s", backoffMultiplier: 2,
-      retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+      retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
     },
   }],
 });

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pytest
 
+from protos.stratified.v1 import sentiment_pb2, sentiment_pb2_grpc
 from serving.client import AsyncClient, CallFailed, Client, Failure
 from serving.types import Classification, DomainSource, Item, ModelState, Options, StreamOrder
 from tests.serving.conftest import Running, Start
@@ -114,6 +115,30 @@ async def test_a_refused_call_is_tried_again_when_the_server_says(start: Start) 
         await until(lambda: running.sample("stratified_rejected_total", reason="CALLER_QUEUE_FULL") >= 1)
         running.engine.gate.set()
         assert len(await asyncio.gather(*tasks)) == 3
+
+
+class Stopping(sentiment_pb2_grpc.SentimentServiceServicer):
+    """Cancels the first call, as the core of a stopping server does to what it had read last."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802  the name on the wire
+        self.calls += 1
+        if self.calls == 1:
+            await context.abort(grpc.StatusCode.CANCELLED)
+        return sentiment_pb2.ClassifyResponse()
+
+
+async def test_a_call_that_a_stopping_server_cancelled_is_tried_again() -> None:
+    server, servicer = grpc.aio.server(), Stopping()
+    sentiment_pb2_grpc.add_SentimentServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with AsyncClient(f"127.0.0.1:{port}") as client:
+        await client.classify("good")
+    await server.stop(None)
+    assert servicer.calls == 2
 
 
 async def test_what_waiting_cannot_cure_is_not_tried_again(start: Start) -> None:
