@@ -65,7 +65,7 @@ def channel_options(*, attempts: int = 4) -> list[tuple[str, Any]]:
         "initialBackoff": "0.1s",
         "maxBackoff": "3s",
         "backoffMultiplier": 2,
-        # CANCELLED: what the core of a stopping server says to the last calls; nobody else is tried again for it
+        # CANCELLED is what the core of a stopping server says to the last calls; no other is retried
         "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
     }
     services = [{"service": "stratified.v1.SentimentService"}, {"service": "stratified.v1.ModelService"}]
