@@ -142,13 +142,8 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         `every_token` False allows the last block to compute only what pooling reads: S = 1.
         """
         input_ids, attention_mask = never_empty(input_ids, attention_mask)
-        hidden = self.family.embed(self.backbone, input_ids, inputs_embeds)  # (B, T, D)
-        valid, content = self._token_masks(input_ids, attention_mask, hidden)
-        mask = self.family.mask(valid)
-        strata = Strata.nothing(valid)
-        for index in range(self.config.gate_layer):
-            hidden, _ = self._run_block(index, hidden, mask, strata)
-        read = self.family.gate_input(hidden)
+        hidden, mask, valid, content = self._run_lower(input_ids, attention_mask, inputs_embeds)
+        strata, read = Strata.nothing(valid), self.family.gate_input(hidden)
         pooled = content_mean(read, content)
         domain = self.domain_head(pooled, domain_id)
         gate = self._read_strata(read, pooled, content, domain.weights, input_ids)
@@ -157,6 +152,17 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         hidden, traces = self._run_upper(hidden, mask, strata, every_token)
         scores = {} if self.unknown is None else self.unknown(pooled)
         return Encoded(hidden, domain, gate, traces, content, valid, pooled, scores)
+
+    def _run_lower(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, inputs_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Blocks 0 … ℓ_g − 1: hidden states (B, T, D), attention's mask, valid and content tokens (B, T)."""
+        hidden = self.family.embed(self.backbone, input_ids, inputs_embeds)
+        valid, content = self._token_masks(input_ids, attention_mask, hidden)
+        mask, strata = self.family.mask(valid), Strata.nothing(valid)
+        for index in range(self.config.gate_layer):
+            hidden, _ = self._run_block(index, hidden, mask, strata)
+        return hidden, mask, valid, content
 
     def _token_masks(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor
@@ -236,13 +242,20 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
 
     def _content_vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
         """h^(ℓ_g) of the content tokens of a batch, (M, D)."""
-        input_ids = batch["input_ids"].to(self.device)
-        hidden = self.family.embed(self.backbone, input_ids, None)
-        valid, content = self._token_masks(input_ids, batch["attention_mask"].to(self.device), hidden)
-        mask, strata = self.family.mask(valid), Strata.nothing(valid)
-        for index in range(self.config.gate_layer):
-            hidden, _ = self._run_block(index, hidden, mask, strata)
-        return self.family.gate_input(hidden)[content].float().cpu()
+        hidden, content = self._at_gate(batch)
+        return hidden[content].float().cpu()
+
+    @torch.no_grad()
+    def pooled_features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the domain head reads of a batch of `input_ids` and `attention_mask` (B, T): h̄^(ℓ_g), (B, D),
+        in float32 on the CPU. The blocks above are not run.
+        """
+        return content_mean(*self._at_gate(batch)).float().cpu()
+
+    def _at_gate(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        tokens = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
+        hidden, _, _, content = self._run_lower(*tokens)
+        return self.family.gate_input(hidden), content
 
     def parameter_multiplier_groups(self) -> dict[str, list[str]]:
         """Names of trainable parameters by learning rate: "backbone", "new", and "geometry" (no weight

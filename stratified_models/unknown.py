@@ -145,10 +145,7 @@ def fit_unknown_(
     model.train(False)
     features, domains = [], []
     for batch in batches:
-        encoded = model.encode(
-            batch["input_ids"].to(device), batch["attention_mask"].to(device), every_token=False
-        )
-        features.append(encoded.pooled.float().cpu())
+        features.append(model.pooled_features(batch))
         domains.append(batch["domain_id"].cpu())
     model.train(training)
     if not features:

@@ -32,6 +32,7 @@ from trainer_job.config import RunConfig
 from trainer_job.energy import EnergyMeter
 from trainer_job.errors import Preempted
 from trainer_job.evaluation import metrics_of
+from trainer_job.fitting import fit_domain_head, fit_unknown
 from trainer_job.heartbeat import Heartbeat
 from trainer_job.inspection.log import strata_log
 from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
@@ -42,7 +43,6 @@ from trainer_job.training import UnitTrainer, build_arguments
 from trainer_job.unit_record import Outcome, finish
 from trainer_job.unit_weights import correct_priors, load_best, restore_finished, start_average
 from trainer_job.units import Layout, Unit, config_hash, identity, write_status
-from trainer_job.unknown import fit_unknown
 from trainer_job.weights import freeze_lower, strict_load
 
 
@@ -116,6 +116,7 @@ def run_unit(run: UnitRun) -> None:
     trainer = unsharded(run, trainer)
     load_best(run, trainer)
     corrected = correct_priors(run, trainer)
+    fit_domain_head(run, trainer)
     fit_unknown(run, trainer)
     finish(run, trainer, Outcome(report, {"load": loaded}, began, energy, resumed, corrected))
     log.info(

@@ -103,6 +103,15 @@ def test_averaged_weights_are_evaluated_kept_and_resumed_to_the_bit(
     assert resumed["test"] == whole["test"]
 
 
+def test_the_domain_head_is_fitted_to_the_end_unless_told_not_to(
+    train: Train, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    left = train("model.domain_fit_rows=0")
+    assert losses(left) == losses(plain)  # training itself is the same
+    assert plain["validation"]["domain_accuracy"] > left["validation"]["domain_accuracy"] + 0.05
+    assert plain["validation"]["accuracy"] == pytest.approx(left["validation"]["accuracy"], abs=0.05)
+
+
 def test_prior_correction_moves_shares_towards_those_of_validation(
     train: Train, tiny: Tiny, tmp_path: Path
 ) -> None:

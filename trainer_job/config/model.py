@@ -36,6 +36,9 @@ class ModelConfig(Settings):
     out_of_domain_score: Literal["energy", "mahalanobis", "nearest"] = Field(
         "energy", description="what the service calls out of domain by"
     )
+    domain_fit_rows: int = Field(
+        400, ge=0, description="rows a domain that the domain head is fitted to after training; 0: as trained"
+    )
     domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
     geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
     balance_loss: float = Field(0.01, ge=0, description="weight of the experts' balance loss")

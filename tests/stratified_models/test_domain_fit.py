@@ -1,0 +1,114 @@
+"""The domain head fitted to the end: against another implementation, and that nothing else moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from stratified_models.domain_fit import fit_domain_head_, fit_head_
+from stratified_models.domains import DomainHead
+from stratified_models.errors import ModelError
+from tests.stratified_models.conftest import Build
+
+GAIN = 10.0
+
+
+def head(domains: int = 3) -> DomainHead:
+    made = DomainHead(
+        width=6, domains=domains, classes=2, allowed=[[0, 1]] * domains, bias=True, dropout=0.5, gain=GAIN
+    )
+    made.initialise_()
+    return made
+
+
+def rows(count: int = 300) -> tuple[Tensor, Tensor]:
+    """Three domains that overlap, in features of unlike scales far from the origin."""
+    generator = torch.Generator().manual_seed(0)
+    domain = torch.arange(count) % 3
+    x = torch.randn(count, 6, generator=generator)
+    x[:, 0] += 2 * domain
+    x[:, 3] -= 1.5 * (domain == 1)
+    return x * torch.tensor([1, 0.01, 5, 2, 0.3, 1.0]) + 7, domain
+
+
+def test_it_finds_what_logistic_regression_finds() -> None:
+    x, domain = rows()
+    made, penalty = head(), 0.02
+    report = fit_head_(made, x, domain, penalty=penalty)
+    scaled = StandardScaler().fit(x.double().numpy())
+    other = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-8, max_iter=5000)
+    other.fit(scaled.transform(x.double().numpy()), domain.numpy())
+    expected = other.predict_proba(scaled.transform(x.double().numpy()))
+    found = made.train(False)(x, None).weights.detach().numpy()
+    assert np.abs(found - expected).max() < 1e-3
+    assert report.rows == 300
+    assert report.before == pytest.approx(np.log(3), abs=1e-4)  # a head of zeros knows nothing
+    assert report.after < 0.6
+
+
+def test_the_same_rows_give_the_same_head_whatever_it_was() -> None:
+    one, two = head(), head()
+    with torch.no_grad():
+        two.weight.normal_()
+    fit_head_(one, *rows())
+    fit_head_(two, *rows())
+    assert torch.equal(one.weight, two.weight)
+    assert torch.equal(one.bias, two.bias)
+
+
+def test_rows_of_unknown_domain_are_left_out() -> None:
+    x, domain = rows()
+    strange, unknown = 100 * torch.ones(20, 6), torch.full((20,), -1)
+    one, two = head(), head()
+    fit_head_(one, x, domain)
+    assert fit_head_(two, torch.cat([x, strange]), torch.cat([domain, unknown])).rows == len(x)
+    assert torch.equal(one.weight, two.weight)
+
+
+def test_a_domain_without_rows_is_unlikely_and_a_lone_one_certain() -> None:
+    x, domain = rows()
+    made = head(4).train(False)
+    fit_head_(made, x, domain)
+    assert float(made(x, None).weights[:, 3].max()) < 1e-3
+    lone = head(1).train(False)
+    fit_head_(lone, x, torch.zeros_like(domain))
+    assert torch.equal(lone(x, None).weights, torch.ones(len(x), 1))
+
+
+@pytest.mark.parametrize(
+    ("features", "domains", "message"),
+    [
+        (torch.ones(4, 6), torch.full((4,), -1), "known domain"),
+        (torch.full((4, 6), torch.inf), torch.zeros(4, dtype=torch.long), "not finite"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(features: Tensor, domains: Tensor, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        fit_head_(head(), features, domains)
+
+
+@pytest.mark.parametrize("variant", ["none", "moe"])
+def test_of_a_model_only_the_head_changes(build: Build, variant: str) -> None:
+    model = build(variant).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ids = torch.randint(5, 40, (12, 9), generator=torch.Generator().manual_seed(1))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "domain_id": torch.arange(12) % 2}
+    assert fit_domain_head_(model, [batch]).after < fit_domain_head_(model, [batch], penalty=1e3).after
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"domain_head.weight", "domain_head.bias"}
+    assert model.training
+    with pytest.raises(ModelError, match="no training rows"):
+        fit_domain_head_(model, [])
+
+
+def test_features_are_those_that_the_head_reads(build: Build) -> None:
+    model = build("layers").prepare_for_inference()
+    ids = torch.randint(5, 40, (5, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[2:, 6:] = 0
+    encoded = model.encode(ids, mask)
+    assert torch.equal(model.pooled_features({"input_ids": ids, "attention_mask": mask}), encoded.pooled)
