@@ -62,6 +62,9 @@ bench: $(VENV)/.dev ## Engines, the strata's price, the server, training: ten mi
 bench-peers: $(VENV)/.dev ## Five other servers, each in an environment of its own that is built first (ARGS="--cache DIR")
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
+bench-scale: $(VENV)/.dev ## How time and memory grow with rows, tokens, strata and experts: fitted exponents
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 bench-gpu: $(VENV)/.dev ## Serving and training on one GPU; skipped, with the reason, without one
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 

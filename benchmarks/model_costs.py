@@ -24,15 +24,14 @@ WARMUP = 2
 Row = dict[str, Any]
 
 
-def build(folder: Path, family: str, variant: str) -> Any:
-    """A fresh model on the family's random encoder in `folder`."""
+def build(folder: Path, family: str, variant: str, **options: Any) -> Any:
+    """A fresh model on the family's random encoder in `folder`; `options` are of its configuration."""
     from stratified_models.testing import tiny_backbone, tiny_model
 
     if not (folder / "config.json").exists():
         tiny_backbone(folder, family=family, width=WIDTH, layers=LAYERS, heads=HEADS, positions=POSITIONS)
-    return tiny_model(
-        folder, family=family, variant=variant, domains=DOMAINS, gate_dim=64, max_length=POSITIONS
-    )
+    options = {"domains": DOMAINS, "gate_dim": 64, "max_length": POSITIONS, **options}
+    return tiny_model(folder, family=family, variant=variant, **options)
 
 
 def sizes(models: Mapping[str, Any], length: int) -> dict[str, Row]:

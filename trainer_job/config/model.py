@@ -37,7 +37,9 @@ class ModelConfig(Settings):
         "energy", description="what the service calls out of domain by"
     )
     domain_fit_rows: int = Field(
-        400, ge=0, description="rows a domain that the domain head is fitted to after training; 0: as trained"
+        1000,
+        ge=0,
+        description="rows a domain that the domain head is fitted to after training; 0: as trained",
     )
     domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
     geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
