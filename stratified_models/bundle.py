@@ -200,10 +200,15 @@ def _load(folder: Path) -> StratifiedForSequenceClassification:
     register()  # where the import of the package was told not to: config.json is read by its model type
     with quiet():
         loaded: Any = StratifiedForSequenceClassification.from_pretrained(
-            str(folder), dtype=torch.float32, output_loading_info=True, local_files_only=True
+            str(folder),
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # told below, in words of ours
         )
     model, info = loaded
-    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
+    unlike = {name for name, *_ in info["mismatched_keys"]}
+    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *unlike})
     if wrong:
         raise BundleCorrupt(
             "model.safetensors", "the parameters of config.json", f"a difference in {wrong[0]}"

@@ -127,7 +127,7 @@ class StratumGate(nn.Module):
         self.loadings = nn.Parameter(torch.empty(strata, coordinates, rank))
         self.log_variances = nn.Parameter(torch.empty(strata))
         self.log_shares = nn.Parameter(torch.empty(strata))
-        self.log_beta = nn.Parameter(torch.empty(()))
+        self.log_beta = nn.Parameter(torch.empty(1))  # FSDP shards no scalar
         self.token = nn.Parameter(torch.empty(strata, width))
         self.row = nn.Parameter(torch.empty(strata, width))
         self.domain_prior = nn.Parameter(torch.empty(domains, strata))

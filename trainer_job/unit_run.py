@@ -5,6 +5,7 @@ It does not know which units come before or after, and leaves a status that says
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 import structlog
 import torch
 import torch.distributed as dist
+from accelerate.state import AcceleratorState
 from transformers import TrainerCallback, set_seed
 from transformers.utils import logging as library_logging
 
@@ -230,6 +232,9 @@ def unsharded(run: UnitRun, trainer: UnitTrainer) -> UnitTrainer:
     model, _ = load_model(run.config, run.prepared.corpus, variant=run.unit.variant, seed=run.unit.seed)
     weights = run.folder / f"checkpoint-{trainer.state.global_step}" / "model.safetensors"
     strict_load(model, load_file(weights), origin=str(weights))
+    # accelerate keeps for the whole process that it shards: the next Trainer would too, by other defaults.
+    os.environ.pop("ACCELERATE_USE_FSDP", None)
+    AcceleratorState._reset_state(reset_partial_state=True)
     plain = run.config.model_copy(update={"hardware": run.config.hardware.model_copy(update={"fsdp": False})})
     whole, _ = build_trainer(replace(run, config=plain), model)
     whole.state, whole.meter, whole.seen = trainer.state, trainer.meter, trainer.seen

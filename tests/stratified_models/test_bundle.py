@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from stratified_models import (
     BundleCorrupt,
@@ -177,4 +178,13 @@ def test_weights_that_do_not_fit_the_configuration(bundle: Bundle) -> None:
     other = tiny_bundle(bundle.path.parent / "other", variant="none")
     shutil.copy(other.path / "model.safetensors", bundle.path / "model.safetensors")
     with pytest.raises(BundleCorrupt, match=r"parameters of config\.json"):
+        load_model(bundle)
+
+
+def test_weights_of_another_shape(bundle: Bundle) -> None:
+    path = bundle.path / "model.safetensors"
+    weights = load_file(path)
+    weights["classifier.bias"] = torch.zeros(7)
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(BundleCorrupt, match=r"a difference in classifier\.bias"):
         load_model(bundle)

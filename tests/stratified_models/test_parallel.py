@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -63,6 +66,7 @@ def work(rank: int, address: str, backbone: str, batch: dict[str, Tensor], folde
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=RANKS)
     torch.save(one_step(rank, backbone, batch), f"{folder}/step-{rank}.pt")
+    torch.save(sharded(rank, backbone, batch), f"{folder}/sharded-{rank}.pt")
     torch.save(train(rank, backbone, batch), f"{folder}/train-{rank}.pt")
     dist.destroy_process_group()
 
@@ -85,6 +89,23 @@ def one_step(rank: int, backbone: str, batch: dict[str, Tensor]) -> dict[str, An
                 if name.endswith(".bias")
             },
         )
+    return found
+
+
+def sharded(rank: int, backbone: str, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """Of each variant, as one FSDP unit: the gradients, put together again, and the loss after a step."""
+    share = {name: tensor.chunk(RANKS)[rank] for name, tensor in batch.items()}
+    mesh, found = init_device_mesh("cpu", (RANKS,)), {}
+    for variant in VARIANTS:
+        model = make(backbone, variant)
+        model.average_over_ranks = mean_over_ranks
+        fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        model(**share).loss.backward()
+        whole = {name: cast(DTensor, grad).full_tensor() for name, grad in gradients(model).items()}
+        optimizer.step()
+        model.balance_experts_(sum_over_ranks)
+        found[variant] = whole, mean_over_ranks(model(**share).loss.detach()[None])[0]
     return found
 
 
@@ -125,7 +146,7 @@ def ranks(
     spawn(work, args=arguments, nprocs=RANKS)  # type: ignore[no-untyped-call]  # untyped in torch
     return {
         what: [torch.load(folder / f"{what}-{rank}.pt") for rank in range(RANKS)]
-        for what in ("step", "train")
+        for what in ("step", "sharded", "train")
     }
 
 
@@ -148,6 +169,22 @@ def test_invariant_21_two_ranks_have_the_loss_and_gradients_of_one(
         assert float((found[name] - gradient).abs().max()) <= 1e-5 * max(scale, 1e-2), name
     buffers = dict(model.named_buffers())
     assert all(torch.equal(bias, buffers[name]) for name, bias in biases.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_invariant_21_shards_have_the_gradients_of_the_whole(
+    variant: str, ranks: dict[str, list[dict[str, Any]]], backbone: Path, batch: dict[str, Tensor]
+) -> None:
+    model = make(str(backbone), variant)
+    before = model(**batch).loss
+    before.backward()
+    expected = gradients(model)
+    for found, after in (ranks["sharded"][rank][variant] for rank in range(RANKS)):
+        assert set(found) == set(expected)
+        for name, gradient in expected.items():
+            scale = float(gradient.abs().max())
+            assert float((found[name] - gradient).abs().max()) <= 1e-5 * max(scale, 1e-2), name
+        assert float(after) < float(before.detach())
 
 
 def test_invariant_21_ranks_stay_bit_equal(ranks: dict[str, list[dict[str, Any]]]) -> None:
