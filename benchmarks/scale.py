@@ -180,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.once:
-        once(*options.once, options.folder)
+        axis, size, place = options.once
+        once(axis, size, place, options.folder)
         return
     import torch
 

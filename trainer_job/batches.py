@@ -29,7 +29,7 @@ class GlobalBatches(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch, also when it resumes inside one."""
+        """Called before each epoch, by the Trainer and by `callbacks.InEpoch`."""
         self.epoch = epoch
 
     def __len__(self) -> int:

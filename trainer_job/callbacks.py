@@ -15,6 +15,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer_job.averaging import WeightAverage
+from trainer_job.batches import GlobalBatches
 from trainer_job.checkpoints import mark_complete, rotate
 from trainer_job.errors import TrainingFailed
 from trainer_job.heartbeat import Heartbeat
@@ -54,6 +55,24 @@ class StopTogether(TrainerCallback):
         if stop and not last:
             self.stopped = True
             control.should_save = control.should_training_stop = True
+
+
+class InEpoch(TrainerCallback):
+    """Tells the order of rows which epoch it is.
+
+    The Trainer tells the sampler that it finds, and with several ranks finds none when it goes on inside an
+    epoch (accelerate then wraps batches once more): the rest of that epoch would be trained in the order of
+    the first one, without a word.
+    """
+
+    def __init__(self, batches: GlobalBatches) -> None:
+        self.batches = batches
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Before the epoch's first row is drawn."""
+        self.batches.set_epoch(state.global_step // self.batches.steps)
 
 
 class Schedule(TrainerCallback):

@@ -2,8 +2,8 @@
 
 Traps that this file closes, all of them silent: a loss multiplied by the number of processes (the model says
 `accepts_loss_kwargs = False`), NaN losses hidden from the log, nn.DataParallel, predictions in another order
-than the data set, unsynchronised stops, and checkpoints that look finished. It does not know where rows come
-from, nor what becomes of the predictions.
+than the data set, unsynchronised stops, checkpoints that look finished, and an epoch that goes on in the
+order of the first. It does not know where rows come from, nor what becomes of the predictions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from transformers.training_args import ParallelMode
 
 from trainer_job.averaging import WeightAverage
 from trainer_job.batches import GlobalBatches
+from trainer_job.callbacks import InEpoch
 from trainer_job.config import RunConfig
 from trainer_job.errors import JobError
 from trainer_job.launch import split_batch
@@ -120,6 +121,7 @@ class UnitTrainer(Trainer):
         model: Any,
         arguments: TrainingArguments,
         train_rows: Any,
+        batches: GlobalBatches,
         validation_rows: Any,
         collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None,
@@ -133,7 +135,7 @@ class UnitTrainer(Trainer):
         self.domain_given = False
         self.output_names: tuple[str, ...] = ()
         self.seen: tuple[int, dict[str, np.ndarray]] | None = None  # step and outputs of the last evaluation
-        self.lengths = [int(length) for length in train_rows["length"]]
+        self.batches = batches
         super().__init__(
             model=model,
             args=arguments,
@@ -141,7 +143,7 @@ class UnitTrainer(Trainer):
             eval_dataset=validation_rows,
             data_collator=collator,
             compute_metrics=compute_metrics,
-            callbacks=callbacks,
+            callbacks=[InEpoch(self.batches), *callbacks],
         )
         self.remove_callback(PrinterCallback)  # our own callback speaks
 
@@ -149,7 +151,7 @@ class UnitTrainer(Trainer):
         """Whole global batches of like length; the Trainer's own length grouping would also reorder
         evaluation.
         """
-        return GlobalBatches(self.lengths, batch_size=self.config.training.batch_size, seed=self.args.seed)
+        return self.batches
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over the model's groups: learning rate times the group's multiplier, no decay on geometry and

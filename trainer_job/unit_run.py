@@ -165,6 +165,7 @@ def build_trainer(run: UnitRun, model: Any) -> tuple[UnitTrainer, StopTogether]:
         model=model,
         arguments=arguments,
         train_rows=tables["train"],
+        batches=batches,
         validation_rows=by_length(tables["validation"]),
         collator=run.prepared.collator,
         compute_metrics=None,

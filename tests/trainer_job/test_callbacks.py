@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from trainer_job.batches import GlobalBatches
 from trainer_job.callbacks import (
     Averaging,
     BalanceExperts,
     Beating,
     EarlyStop,
+    InEpoch,
     MarkComplete,
     Schedule,
     StopTogether,
@@ -108,6 +110,14 @@ def test_a_marker_is_written_after_saving(tmp_path: Path, ends: bool, stopped: b
     mark.on_save(ARGS, at(3), TrainerControl(should_training_stop=ends))
     assert (folder / MARKER).is_file()
     assert is_last(folder) == last
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(0, 0), (2, 0), (3, 1), (7, 2)])
+def test_rows_are_in_the_order_of_the_epoch_that_the_step_lies_in(step: int, epoch: int) -> None:
+    batches = GlobalBatches([5] * 13, batch_size=4, seed=0)  # three steps an epoch
+    batches.set_epoch(9)
+    InEpoch(batches).on_epoch_begin(ARGS, at(step), TrainerControl())
+    assert batches.epoch == epoch
 
 
 def test_experts_are_balanced_once_a_step() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from stratified_models.testing import tiny_model
 from tests.trainer_job.tiny import Tiny
+from trainer_job.batches import GlobalBatches
 from trainer_job.errors import JobError
 from trainer_job.meter import Meter
 from trainer_job.training import UnitTrainer, build_arguments, check_rows
@@ -49,6 +50,7 @@ def make(tiny: Tiny, tmp_path: Path) -> Callable[..., UnitTrainer]:
                 config, folder=tmp_path / "unit", seed=0, processes=1, device="cpu", total_steps=4
             ),
             train_rows=rows,
+            batches=GlobalBatches(rows["length"], batch_size=config.training.batch_size, seed=0),
             validation_rows=rows,
             collator=lambda batch: {},
             compute_metrics=None,
