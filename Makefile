@@ -77,7 +77,8 @@ test-browser: $(VENV)/.dev ## The page in a headless Chromium: type, choose, cli
 
 chaos: $(VENV)/.dev ## Kill, starve, hang and fill the training job in every way (some half an hour)
 	CHAOS=1 $(BIN)/python -m pytest -v tests/integration/test_sweep_chaos.py tests/integration/test_sweep_faults.py \
-	  tests/integration/test_sweep_parts.py tests/integration/test_sweep_kill.py tests/trainer_job/test_training_options.py $(ARGS)
+	  tests/integration/test_sweep_parts.py tests/integration/test_sweep_kill.py \
+	  tests/integration/test_sweep_fsdp.py tests/trainer_job/test_training_options.py $(ARGS)
 
 format: $(VENV)/.dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .

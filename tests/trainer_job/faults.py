@@ -148,7 +148,7 @@ def faulty_command(devices: Devices, order: Path) -> list[str]:
 def faulty_sweep(config: RunConfig, fault: Mapping[str, Any]) -> Sweep:
     """A sweep whose workers meet the fault."""
     layout, devices = Layout.of(config), choose_devices(config, ())
-    paths = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    paths = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
 
     def recorded(status: str) -> dict[str, Any]:
         made = build(config, layout, status=status, command=["run"], devices=devices, samples=50)
