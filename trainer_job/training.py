@@ -25,6 +25,7 @@ from trainer_job.batches import GlobalBatches
 from trainer_job.callbacks import InEpoch
 from trainer_job.config import RunConfig
 from trainer_job.errors import JobError
+from trainer_job.fetchers import Apart
 from trainer_job.launch import split_batch
 from trainer_job.meter import Meter
 from trainer_job.ranks import sum_over_ranks
@@ -84,7 +85,8 @@ def build_arguments(
         ddp_broadcast_buffers=False,
         dataloader_num_workers=hardware.workers,
         dataloader_pin_memory=device == "cuda",
-        dataloader_persistent_workers=hardware.workers > 0,
+        # Kept ones would draw a seed once a run, and once more after going on inside an epoch: other dropout.
+        dataloader_persistent_workers=False,
         activation_checkpointing=training.activation_checkpointing,
         torch_compile=training.torch_compile,
         fsdp=cast(Any, hardware.fsdp and processes > 1),  # its annotation is older than its meaning
@@ -152,6 +154,13 @@ class UnitTrainer(Trainer):
         evaluation.
         """
         return self.batches
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's, whose fetchers outlive a SIGTERM."""
+        loader: Any = super()._get_dataloader(*args, **kwargs)
+        inner = getattr(loader, "base_dataloader", loader)  # of accelerate's wrapper, which reads through to it
+        inner.worker_init_fn = Apart(inner.worker_init_fn)
+        return loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over the model's groups: learning rate times the group's multiplier, no decay on geometry and

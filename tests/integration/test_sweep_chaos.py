@@ -119,6 +119,27 @@ def test_a_rank_or_torchrun_is_killed(
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+@chaos
+def test_with_fetchers_and_micro_batches_a_stop_saves_and_the_rest_is_the_same(
+    tiny: Tiny, tmp_path: Path, ranks: int
+) -> None:
+    more = (
+        "hardware.workers=1", "training.micro_batch_size=4", "training.evaluations=1", "training.epochs=8"
+    )  # fmt: skip
+    settings = (*SHORT, *RANKS[ranks], *more)
+    stopped, whole = tiny.config(tmp_path / "stopped", *settings), tiny.config(tmp_path / "whole", *settings)
+    once = str(tmp_path / "once")
+    sweep = faulty_sweep(
+        stopped, {"kind": "terminate supervisor", "at": "training", "step": 20, "once": once}
+    )
+    with sweep.stop.listening(), pytest.raises(Preempted):  # this process is the supervisor
+        sweep.run()
+    one, two = finish(stopped), finish(whole)
+    assert one["units"][0]["resumed_from_step"] >= 20  # nothing else has saved
+    assert timeless(one) == timeless(two)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("kind", ["kill supervisor", "terminate supervisor"])
 @chaos
