@@ -158,7 +158,7 @@ class UnitTrainer(Trainer):
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, whose fetchers outlive a SIGTERM."""
         loader: Any = super()._get_dataloader(*args, **kwargs)
-        inner = getattr(loader, "base_dataloader", loader)  # of accelerate's wrapper, which reads through to it
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper reads through
         inner.worker_init_fn = Apart(inner.worker_init_fn)
         return loader
 

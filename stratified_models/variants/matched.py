@@ -1,8 +1,11 @@
 """`none` with the control `matched`: an adapter without strata, of as many parameters as a variant adds.
 
 Beside each feed-forward network from the gate's block upwards stands one adapter that every token takes,
-y = FFN(x) + B GELU(A x + a), the K = 1 of `routing`. What it gains over `none` is what parameters alone give.
-B starts at zero: the block starts as the pretrained one.
+y = FFN(x) + (16/ρ) B GELU(A x + a), the K = 1 of `routing`. What it gains over `none` is what parameters
+alone give. B starts at zero: the block starts as the pretrained one. Adam moves each of the ρ columns about
+equally, and a token of `routing` takes 16 of them or a few more: without 16/ρ (LoRA's α/r, Hu et al. 2021,
+arXiv:2106.09685, §4.1) the hundreds here would move the block that much faster, and the control would lose by
+its learning rate, not by what it lacks.
 
 It does not know the variants: how many parameters to match is handed in. D width, ρ columns.
 """
@@ -22,6 +25,8 @@ from stratified_models.hooks import BlockHooks, ExpertTrace, Strata, Variant
 
 __all__ = ["AdapterBlock", "Matched"]
 
+NARROWEST = 16  # columns of the narrowest sub-network of `routing`
+
 
 class AdapterBlock(BlockHooks):
     """One adapter for all tokens."""
@@ -31,6 +36,7 @@ class AdapterBlock(BlockHooks):
         self.down = nn.Parameter(torch.empty(columns, width))
         self.down_bias = nn.Parameter(torch.empty(columns))
         self.up = nn.Parameter(torch.empty(width, columns))
+        self.scale = min(1.0, NARROWEST / columns)
 
     def initialise_(self) -> None:
         """Zero the projection up, draw the one down from N(0, 1/D)."""
@@ -43,7 +49,7 @@ class AdapterBlock(BlockHooks):
     ) -> tuple[Tensor, ExpertTrace | None]:
         """Add the adapter's answer."""
         inner = nn.functional.gelu(nn.functional.linear(x, self.down, self.down_bias))
-        return ffn(x) + nn.functional.linear(inner, self.up), None
+        return ffn(x) + self.scale * nn.functional.linear(inner, self.up), None
 
 
 class Matched(Variant):

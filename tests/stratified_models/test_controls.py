@@ -14,7 +14,9 @@ from stratified_models import StratifiedForSequenceClassification, controls, flo
 from stratified_models.config import CONTROLS, VARIANTS, StratifiedConfig
 from stratified_models.errors import ModelError
 from stratified_models.gate import GateReading
+from stratified_models.hooks import Strata
 from stratified_models.registry import added_parameters
+from stratified_models.variants.matched import AdapterBlock
 from tests.stratified_models.conftest import DOMAINS, STRATIFIED, Build, largest
 
 SHORT = [("none", "matched"), *(("moe", control) for control in CONTROLS[1:])]
@@ -134,6 +136,24 @@ def test_matched_costs_two_operations_a_parameter(build: Build) -> None:
     plain = flops_per_token(build("none").config, 64)
     grown = model.num_parameters() - build("none").num_parameters()
     assert flops_per_token(model.config, 64) - plain == pytest.approx(2 * grown, rel=0.01)
+
+
+def test_a_wide_adapter_learns_no_faster_than_a_narrow_one() -> None:
+    """By one step of Adam from the same start, on the same tokens."""
+    x, target = torch.randn(64, 32), torch.randn(64, 32)
+    strata = Strata.nothing(torch.ones(1, 64, dtype=torch.bool))
+    moved = []
+    for columns in (16, 1024):
+        adapter = AdapterBlock(width=32, columns=columns)
+        adapter.initialise_()
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3)
+        loss = (adapter.feed_forward(x, torch.zeros_like, strata)[0] * target).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            moved.append(float(adapter.feed_forward(x, torch.zeros_like, strata)[0].norm()))
+    narrow, wide = moved
+    assert 0.5 < wide / narrow < 2  # without the scale some 60
 
 
 def test_controls_without_a_gate_cost_no_gate(build: Build) -> None:
