@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stratified_models.domains import DomainHead
 from stratified_models.errors import ModelError
+from stratified_models.features import features_of
 
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
@@ -53,18 +54,10 @@ def fit_domain_head_(
         penalty: λ of the ridge.
 
     Raises:
-        ModelError: no row of a known domain, or features that are not finite.
+        ModelError: no batch, no row of a known domain, or features that are not finite.
     """
-    training = model.training
-    model.train(False)
-    features, domains = [], []
-    for batch in batches:
-        features.append(model.pooled_features(batch))
-        domains.append(batch["domain_id"].cpu())
-    model.train(training)
-    if not features:
-        raise ModelError("no training rows came, so the domain head cannot be fitted; give batches of them")
-    return fit_head_(model.domain_head, torch.cat(features), torch.cat(domains), penalty=penalty)
+    features, domain_id = features_of(model, batches)
+    return fit_head_(model.domain_head, features, domain_id, penalty=penalty)
 
 
 def fit_head_(head: DomainHead, features: Tensor, domain_id: Tensor, *, penalty: float = PENALTY) -> HeadFit:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from stratified_models.errors import ModelError
+from stratified_models.features import features_of
 
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
@@ -141,19 +142,10 @@ def fit_unknown_(
     Raises:
         ModelError: too few rows, none of a known domain, or a score that this model cannot have.
     """
-    training, device = model.training, model.device
-    model.train(False)
-    features, domains = [], []
-    for batch in batches:
-        features.append(model.pooled_features(batch))
-        domains.append(batch["domain_id"].cpu())
-    model.train(training)
-    if not features:
-        raise ModelError("no training rows came, so no score can be fitted; give batches of them")
-    found = torch.cat(features)
+    found, domain_id = features_of(model, batches)
     kept = min(rows, len(found))
     module = FeatureScores(width=found.shape[1], domains=len(model.config.domains), rows=kept)
-    module.fit_(found, torch.cat(domains), seed=seed)
+    module.fit_(found, domain_id, seed=seed)
     model.config.unknown_rows, model.config.unknown_score = kept, score
     model.config.check_unknown()
-    model.unknown = module.to(device)
+    model.unknown = module.to(model.device)
