@@ -138,7 +138,9 @@ def unseen_table(unseen: dict[str, Record]) -> str:
 
 
 def draw_curve(curve: dict[int, Record], path: Path) -> Path:
-    """Test macro-F1 by training rows, with the standard error over rows and seeds."""
+    """Test macro-F1 by training rows, or by arm where all have the same; ± the s.d. over seeds, or for one
+    seed the standard error.
+    """
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,24 +148,30 @@ def draw_curve(curve: dict[int, Record], path: Path) -> Path:
     axes = picture.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     names = list(dict.fromkeys(name for record in curve.values() for name in record["variants"]))
+    alone = len(curve) == 1
     for number, name in enumerate(names):
         points = [
-            (rows, record["variants"][name]["test"]["macro_f1"])
+            (number if alone else rows * (1 + 0.012 * number), record["variants"][name]["test"]["macro_f1"])
             for rows, record in sorted(curve.items())
             if name in record["variants"]
         ]
         axes.errorbar(
-            [rows * (1 + 0.012 * number) for rows, _ in points],
+            [place for place, _ in points],
             [entry["mean"] for _, entry in points],
             yerr=[entry["sd"] if entry["sd"] is not None else entry["se"] for _, entry in points],
             color=colour(name),
             linestyle="--" if ":" in name else "-",
-            marker="o",
+            marker="s" if ":" in name else "o",
             capsize=3,
             label=name,
         )
-    axes.set_xlabel("training rows")
+    if alone:
+        axes.set_xticks(range(len(names)), [name.replace(":", ":\n") for name in names])
+    else:
+        axes.legend(fontsize=8, ncols=2)
+    axes.set_xlabel(
+        f"{next(iter(curve)):,} training rows; squares are controls" if alone else "training rows"
+    )
     axes.set_ylabel("test macro-F1, ± s.d. over seeds")
-    axes.legend(fontsize=8, ncols=2)
     picture.savefig(path)
     return path
