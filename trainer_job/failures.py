@@ -26,6 +26,8 @@ _KINDS: dict[str, type[JobError]] = {
 }
 # Failures of the surroundings: another unit would meet them too, and no unit is to blame.
 _SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors raises an exception of its own
+_TORCH_WRITES = "PytorchStreamWriter failed writing"  # without the number of the error
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ def kind_of(error: BaseException) -> str:
     return OUT_OF_MEMORY if ran_out else type(error).__name__
 
 
+def of_the_surroundings(error: BaseException) -> bool:
+    """Whether the disk is to blame, however a library says it."""
+    if isinstance(error, OSError):
+        return error.errno in _SURROUNDINGS
+    told = _RUST_ERROR.search(str(error))
+    return _TORCH_WRITES in str(error) or (told is not None and int(told[1]) in _SURROUNDINGS)
+
+
 def write_failure(
     folder: Path,
     error: BaseException,
@@ -70,8 +80,11 @@ def write_failure(
     phase: str = "",
 ) -> None:
     """Record an exception of this rank; never raises, for another error is already under way."""
-    surroundings = isinstance(error, OSError) and error.errno in _SURROUNDINGS
-    owner = None if surroundings or isinstance(error, DataError | WeightsError | ConfigError) else unit
+    owner = (
+        None
+        if of_the_surroundings(error) or isinstance(error, DataError | WeightsError | ConfigError)
+        else unit
+    )
     record = {
         "time": time.time(),
         "unit": [owner.variant, owner.seed] if owner else None,

@@ -190,8 +190,14 @@ def mount(*arguments: object) -> int:
 
 @chaos
 def test_a_disk_that_fills_up_ends_the_job_clearly_and_it_goes_on_with_more_room(
-    tiny: Tiny, references: dict[int, dict[str, Any]], tmp_path: Path, volume: Path, capfd: Any
+    tiny: Tiny,
+    references: dict[int, dict[str, Any]],
+    tmp_path: Path,
+    volume: Path,
+    capfd: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the references
     path = tiny.yaml(tmp_path)
     overrides = [part for item in (*SHORT, f"results={volume / 'results'}") for part in ("--set", item)]
     (volume / "ballast").write_bytes(b"x" * 2_300_000)

@@ -7,9 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from trainer_job.errors import DataError, JobError, TrainingFailed, WeightsError
-from trainer_job.failures import Failure, Ledger, clear_failures, read_failure, write_failure
+from trainer_job.failures import (
+    Failure,
+    Ledger,
+    clear_failures,
+    of_the_surroundings,
+    read_failure,
+    write_failure,
+)
 from trainer_job.units import Unit
 
 UNIT = Unit("moe", 1)
@@ -40,6 +48,20 @@ def test_failures_of_the_surroundings_belong_to_no_unit(tmp_path: Path, error: E
     assert failure.unit is None
     assert failure.as_error().exit_code == code
     assert Ledger().is_final(failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "surroundings"),
+    [
+        (SafetensorError("I/O error: No space left on device (os error 28)"), True),
+        (SafetensorError("I/O error: No such file or directory (os error 2)"), False),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), True),
+        (RuntimeError("shapes (28) do not match"), False),
+        (OSError(errno.ENOENT, "no such file"), False),
+    ],
+)
+def test_a_full_disk_is_known_however_a_library_says_it(error: Exception, surroundings: bool) -> None:
+    assert of_the_surroundings(error) is surroundings
 
 
 def test_a_failure_comes_back_as_the_error_that_it_was(tmp_path: Path) -> None:
