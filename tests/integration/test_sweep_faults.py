@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.trainer_job.faults import faulty_sweep
 from tests.trainer_job.tiny import Tiny, make_tiny, train_here
@@ -33,9 +34,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 @pytest.fixture(scope="module")
 def reference(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The same unit, never disturbed."""
+    """The same unit, never disturbed, by as many threads: sums in another order end in other weights."""
     config = tiny.config(tmp_path_factory.mktemp("reference"), *SHORT)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     assert train_here(config, flag=StopFlag(None)) == 0
+    torch.set_num_threads(threads)
     return record(config)
 
 
