@@ -80,11 +80,8 @@ def write_failure(
     phase: str = "",
 ) -> None:
     """Record an exception of this rank; never raises, for another error is already under way."""
-    owner = (
-        None
-        if of_the_surroundings(error) or isinstance(error, DataError | WeightsError | ConfigError)
-        else unit
-    )
+    shared = of_the_surroundings(error) or isinstance(error, DataError | WeightsError | ConfigError)
+    owner = None if shared else unit
     record = {
         "time": time.time(),
         "unit": [owner.variant, owner.seed] if owner else None,
