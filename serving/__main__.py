@@ -37,17 +37,19 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
             return score(arguments[1:], os.environ if environment is None else environment)
         if arguments[:1] == ["serve"]:
             del arguments[0]
-        return _serve(arguments, os.environ if environment is None else environment)
+        return _serve(arguments, os.environ if environment is None else environment, own=argv is None)
     except StartError as error:
         print(f"stratified-serve: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _serve(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+def _serve(argv: Sequence[str], environment: Mapping[str, str], *, own: bool) -> int:
+    """Serve until a signal; `own`: the process is there for nothing else, and may end from within."""
     settings = parse_settings(argv, environment, prog="stratified-serve", description=__doc__ or "")
     heap.share(environment)
     import prometheus_client
 
+    from serving.leaving import leave
     from serving.logs import configure
     from serving.running import serve
 
@@ -56,7 +58,7 @@ def _serve(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     registry = prometheus_client.CollectorRegistry()
     prometheus_client.ProcessCollector(registry=registry)
     prometheus_client.PlatformCollector(registry=registry)
-    asyncio.run(serve(settings, registry=registry))
+    asyncio.run(serve(settings, registry=registry, leave=leave if own else None))
     return 0
 
 

@@ -219,8 +219,12 @@ class App:
             watcher = Watcher(self.fleet, self.metrics, selected=store.selected)
             self._tasks.append(asyncio.create_task(watcher.run(self._settings.watch_seconds)))
 
-    async def stop(self, *, settle: float) -> None:
-        """Stop for good; what was accepted is answered within the grace period."""
+    async def stop(self, *, settle: float, leave: Callable[[], None] | None = None) -> None:
+        """Stop for good; what was accepted is answered within the grace period.
+
+        `leave` ends the process. It is called last, with the service's port still open, where all that was
+        accepted is answered; else, and without it, the port is closed here.
+        """
         self.health.close()
         for task in self._tasks:
             task.cancel()
@@ -231,7 +235,7 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), settle)
             self.service.draining.set()
-            await self._door.close(self._server, self._settings.grace_seconds)
+            leave = await self._close_door(self._server, leave)
         await self.fleet.close()
         if self._probe_server is not None:
             await self._probe_server.stop(0)
@@ -242,6 +246,20 @@ class App:
         await asyncio.to_thread(self._tracing.close)
         if self._server is not None:
             log.info("stopped")
+            if leave is not None:
+                await self._door.leave()
+                leave()
+
+    async def _close_door(
+        self, server: grpc.aio.Server, leave: Callable[[], None] | None
+    ) -> Callable[[], None] | None:
+        """Hold new calls, and stop `server` unless the process can leave; gives `leave` where it can."""
+        grace, begun = self._settings.grace_seconds, self._clock()
+        idle = await self._door.hold(grace)
+        if idle and leave is not None:
+            return leave
+        await self._door.close(server, max(0.0, grace - (self._clock() - begun)))
+        return None
 
     async def hurry(self) -> None:
         """Cut short a stop that is under way: what is not answered by now is cancelled."""

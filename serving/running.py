@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -17,8 +18,16 @@ from serving.source import Source
 log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, *, registry: CollectorRegistry, source: Source | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. Raises `StartError`."""
+async def serve(
+    settings: Settings,
+    *,
+    registry: CollectorRegistry,
+    source: Source | None = None,
+    leave: Callable[[], None] | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the grace period. `leave` ends the
+    process when all is drained, and is for one that does nothing else (see `App.stop`). Raises `StartError`.
+    """
     loop, stopping, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     received: list[signal.Signals] = []
 
@@ -45,7 +54,10 @@ async def serve(settings: Settings, *, registry: CollectorRegistry, source: Sour
         raise
     # Nobody's endpoints wait for a person who pressed Ctrl-C.
     settle = settings.settle_seconds if received[0] is signal.SIGTERM else 0
-    stop, impatient = asyncio.create_task(app.stop(settle=settle)), asyncio.create_task(again.wait())
+    stop, impatient = (
+        asyncio.create_task(app.stop(settle=settle, leave=leave)),
+        asyncio.create_task(again.wait()),
+    )
     await asyncio.wait({stop, impatient}, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
         await app.hurry()

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._metrics, self._stages, self._guard, self._clock = metrics, stages, guard, clock
         self._tracing, self._untraced = tracing or NoTracing(), NoTracing()
-        self._door = door
+        self._door = door or Door()
 
     async def intercept_service(
         self,
@@ -185,9 +185,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                     async with (
                         self._measured(method, context, ending),
                         self._translated(context, identity, ending),
+                        self._door.passage(context.time_remaining()) if watched else nullcontext(),
                     ):
-                        if self._door is not None and watched:
-                            await self._door.enter(context.time_remaining())
                         if self._guard is not None and watched:
                             self._guard(metadata)
                         yield

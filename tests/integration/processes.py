@@ -83,6 +83,7 @@ def main() -> None:
     from prometheus_client import CollectorRegistry
 
     from serving.engines.fake import FakeSource
+    from serving.leaving import leave
     from serving.logs import configure
     from serving.running import serve
     from serving.settings import parse_settings
@@ -92,7 +93,7 @@ def main() -> None:
     configure(level="INFO", fmt="json")
     signal.signal(signal.SIGUSR1, lambda *_: _jump())
     source = FakeSource("none", seconds_per_token=float(os.environ["SECONDS_PER_TOKEN"]))
-    asyncio.run(serve(settings, registry=CollectorRegistry(), source=source))
+    asyncio.run(serve(settings, registry=CollectorRegistry(), source=source, leave=leave))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ SIGTERM and SIGKILL under load, floods at the level of HTTP/2, idle connections,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import resource
 import signal
 import socket
@@ -96,6 +98,51 @@ async def test_sigterm_under_load_loses_nothing() -> None:
         if blob := trailers.get("grpc-status-details-bin"):
             failure = failure_of(status_pb2.Status.FromString(blob))
             assert (failure.reason, "grpc-retry-pushback-ms" in trailers) == ("DRAINING", True)
+
+
+async def at_random(server: Served, rate: float, until_: asyncio.Event, seen: list[Any]) -> None:
+    """`rate` calls a second over 8 connections, without retries, from callers who wait for nobody."""
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [grpc.aio.insecure_channel(server.target, options=options) for _ in range(8)]
+        stubs: list[Any] = [
+            sentiment_pb2_grpc.SentimentServiceStub(await stack.enter_async_context(channel))
+            for channel in channels
+        ]
+
+        async def call(n: int) -> None:
+            try:
+                await stubs[n % 8].Classify(Request(text=f"word{n} more"), timeout=random.choice((1, 5, 30)))
+                seen.append(None)
+            except grpc.aio.AioRpcError as error:
+                seen.append(error)
+
+        calls: list[asyncio.Task[None]] = []
+        while not until_.is_set():
+            calls.append(asyncio.create_task(call(len(calls))))
+            await asyncio.sleep(random.expovariate(rate))
+        await asyncio.gather(*calls)
+
+
+@pytest.mark.parametrize("stop", range(5))
+async def test_callers_at_random_see_a_stop_as_unavailable(stop: int) -> None:
+    with served("--settle-seconds", "0.5", seconds_per_token=0.0002) as server:
+        seen: list[Any] = []
+        over = asyncio.Event()
+        calling = asyncio.create_task(at_random(server, 400, over, seen))
+        await asyncio.sleep(1)
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 60) == 0
+        over.set()
+        await asyncio.wait_for(calling, 60)
+    errors = [entry for entry in seen if entry is not None]
+    assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+    told = [error for error in errors if "grpc-retry-pushback-ms" in dict(error.trailing_metadata() or ())]
+    assert len(told) > 50
+    gone = [error for error in errors if "failed to connect" in error.details()]
+    # The rest were on the wire in the last instant, while the sockets closed.
+    assert len(errors) - len(told) - len(gone) <= 10
+    assert seen.count(None) > 200
 
 
 async def test_sigkill_and_a_restart_cost_a_stream_time_and_no_answer() -> None:

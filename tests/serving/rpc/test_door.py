@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import grpc
@@ -28,18 +30,42 @@ class Stopping:
 
 
 def close(door: Door, server: Stopping, grace: float = 10) -> asyncio.Task[None]:
-    return asyncio.create_task(door.close(cast("grpc.aio.Server", server), grace))
+    async def hold_then_close() -> None:
+        await door.hold(grace)
+        await door.close(cast("grpc.aio.Server", server), grace / 2)
+
+    return asyncio.create_task(hold_then_close())
 
 
 async def told(door: Door, remaining: float | None = None) -> Draining:
     with pytest.raises(Draining) as caught:
-        await door.enter(remaining)
+        async with door.passage(remaining):
+            pass
     return caught.value
 
 
+@asynccontextmanager
+async def answered(door: Door) -> AsyncIterator[None]:
+    """Somebody was let in before, and is answered until the end of the block."""
+    done = asyncio.Event()
+
+    async def call() -> None:
+        async with door.passage(None):
+            await done.wait()
+
+    calling = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    yield
+    done.set()
+    await calling
+
+
 async def test_an_open_door_lets_everybody_in() -> None:
-    await Door().enter(None)
-    await Door().enter(0.0)
+    door, entered = Door(), []
+    for remaining in (None, 0.0):
+        async with door.passage(remaining):
+            entered.append(remaining)
+    assert entered == [None, 0.0]
 
 
 async def test_who_comes_while_it_closes_is_told_once_the_server_takes_no_more() -> None:
@@ -51,11 +77,35 @@ async def test_who_comes_while_it_closes_is_told_once_the_server_takes_no_more()
     assert not server.graces
     assert not late.done()
     assert (await late).retry_after == 0.25
-    assert server.graces  # it had begun before anybody was told
+    assert server.graces == [5]  # it had begun before anybody was told
     assert not closing.done()  # what it let in is still being answered
     server.answered.set()
     await closing
     await told(door)
+
+
+async def test_who_was_let_in_is_waited_for_and_who_is_held_is_not() -> None:
+    door = Door()
+    async with answered(door):
+        holding = asyncio.create_task(door.hold(10))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(told(door))
+        await asyncio.sleep(2 * module.QUIET)
+        assert not holding.done()
+    assert await holding
+    assert not late.done()
+    leaving = asyncio.create_task(door.leave())
+    await late
+    assert not leaving.done(), "what it was told is on its way"
+    await leaving
+
+
+async def test_who_is_never_done_keeps_it_open_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST", 0.05)
+    door = Door()
+    async with answered(door):
+        assert not await door.hold(10)
+        await asyncio.wait_for(door.leave(), 5)
 
 
 async def test_a_caller_in_a_hurry_keeps_half_of_its_time() -> None:
@@ -79,7 +129,6 @@ async def test_callers_who_never_pause_keep_it_open_for_a_while_only(monkeypatch
         callers.append(asyncio.create_task(told(door)))
         await asyncio.sleep(0.001)
     assert len(callers) > 20
-    assert 9 < server.graces[0] < 9.9  # the time that it took is taken from the grace
     assert {error.reason for error in await asyncio.gather(*callers)} == {"DRAINING"}
     server.answered.set()
     await closing
@@ -88,7 +137,8 @@ async def test_callers_who_never_pause_keep_it_open_for_a_while_only(monkeypatch
 async def test_without_grace_nobody_is_waited_for() -> None:
     door, server = Door(), Stopping()
     server.answered.set()
-    await close(door, server, grace=0)
+    async with answered(door):
+        await close(door, server, grace=0)
     assert server.graces == [0]
 
 
