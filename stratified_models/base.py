@@ -150,7 +150,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
         hidden, traces = self._run_upper(hidden, mask, strata, every_token)
-        scores = {} if self.unknown is None else self.unknown(pooled)
+        scores = {} if self.unknown is None else self.unknown(pooled, content.sum(-1))
         return Encoded(hidden, domain, gate, traces, content, valid, pooled, scores)
 
     def _run_lower(
@@ -246,11 +246,12 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         return hidden[content].float().cpu()
 
     @torch.no_grad()
-    def pooled_features(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def pooled_features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What the domain head reads of a batch of `input_ids` and `attention_mask` (B, T): h̄^(ℓ_g), (B, D),
-        in float32 on the CPU. The blocks above are not run.
+        in float32, and of how many content tokens, (B,); on the CPU. The blocks above are not run.
         """
-        return content_mean(*self._at_gate(batch)).float().cpu()
+        hidden, content = self._at_gate(batch)
+        return content_mean(hidden, content).float().cpu(), content.sum(-1).cpu()
 
     def _at_gate(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)

@@ -10,7 +10,6 @@ M rows, D width, N domains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from stratified_models.domains import DomainHead
 from stratified_models.errors import ModelError
-from stratified_models.features import features_of
+from stratified_models.features import PooledRows
 
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
@@ -42,7 +41,7 @@ class HeadFit:
 
 def fit_domain_head_(
     model: StratifiedForSequenceClassification,
-    batches: Iterable[Mapping[str, Tensor]],
+    rows: PooledRows,
     *,
     penalty: float = PENALTY,
 ) -> HeadFit:
@@ -50,14 +49,13 @@ def fit_domain_head_(
 
     Args:
         model: changed in place.
-        batches: each holds `input_ids`, `attention_mask` (B, T) and `domain_id` (B,), −1 where unknown.
+        rows: of `features_of(model, …)`.
         penalty: λ of the ridge.
 
     Raises:
-        ModelError: no batch, no row of a known domain, or features that are not finite.
+        ModelError: no row of a known domain, or features that are not finite.
     """
-    features, domain_id = features_of(model, batches)
-    return fit_head_(model.domain_head, features, domain_id, penalty=penalty)
+    return fit_head_(model.domain_head, rows.features, rows.domain_id, penalty=penalty)
 
 
 def fit_head_(head: DomainHead, features: Tensor, domain_id: Tensor, *, penalty: float = PENALTY) -> HeadFit:

@@ -6,7 +6,7 @@ M rows, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,13 +16,26 @@ from stratified_models.errors import ModelError
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
 
-__all__ = ["features_of"]
+__all__ = ["PooledRows", "features_of"]
+
+
+class PooledRows(NamedTuple):
+    """What the domain head reads (M, D), from how many content tokens (M,), and the rows' domains (M,), −1
+    where unknown; all on the CPU."""
+
+    features: Tensor
+    tokens: Tensor
+    domain_id: Tensor
+
+    def take(self, chosen: Tensor) -> PooledRows:
+        """The rows where `chosen` (M,) is true."""
+        return PooledRows(*(part[chosen] for part in self))
 
 
 def features_of(
     model: StratifiedForSequenceClassification, batches: Iterable[Mapping[str, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """(features (M, D), domain ids (M,)) of training rows, on the CPU; the model's mode is as before.
+) -> PooledRows:
+    """What the domain head reads of training rows; the model's mode is as before.
 
     Args:
         model: only its blocks below the gate are run.
@@ -33,11 +46,8 @@ def features_of(
     """
     training = model.training
     model.train(False)
-    features, domains = [], []
-    for batch in batches:
-        features.append(model.pooled_features(batch))
-        domains.append(batch["domain_id"].cpu())
+    found = [(*model.pooled_features(batch), batch["domain_id"].cpu()) for batch in batches]
     model.train(training)
-    if not features:
+    if not found:
         raise ModelError("no training rows came, so nothing can be fitted to them; give batches of them")
-    return torch.cat(features), torch.cat(domains)
+    return PooledRows(*(torch.cat(part) for part in zip(*found, strict=True)))

@@ -1,10 +1,14 @@
 """How unlike the training rows a text is, by its pooled features: two scores beside energy and geometry.
 
 - `mahalanobis`, relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): the smallest squared
-  distance to a domain's mean under the covariance within domains, less the squared distance to the mean of
-  all under the covariance of all, per dimension. What makes every text far from every domain cancels.
+  distance to a domain's mean under the variances within domains, less the squared distance to the mean of
+  all under the variances of all. What makes every text far from every domain cancels.
 - `nearest`, distance on the unit sphere to the k-th nearest of the kept training rows (Sun et al. 2022,
   arXiv:2204.06507).
+
+A mean of few tokens scatters far and one of many lies near the centre, so either distance alone says how
+short a text is before it says how strange. Each is therefore given as spreads above what training rows of
+that length have: 0 is a usual text, whatever its length.
 
 Both rise with strangeness. They are fitted once, after training, live in buffers, and so travel in the bundle
 and come out of the same forward pass. It does not know what the features are, nor when a score is too high.
@@ -14,7 +18,6 @@ M training rows, B rows, D width, N domains, A kept rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,25 +25,32 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from stratified_models.errors import ModelError
-from stratified_models.features import features_of
+from stratified_models.features import PooledRows
 
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
 
 __all__ = ["NEIGHBOUR", "FeatureScores", "fit_unknown_"]
 
+FITTED = ("mahalanobis", "nearest")
 NEIGHBOUR = 10
-SHRINKAGE = 0.05  # of a covariance towards its mean variance: with few rows the small eigenvalues are noise
+SHRINKAGE = 0.05  # of the variances towards their mean: a constant feature must not divide by 0
+LEAST_SPREAD = 0.2  # of the mean spread: where few rows are of a length, a line can cross 0
+TO_DEVIATION = 1.2533  # √(π/2): of a normal variable, standard deviation over mean absolute deviation
 
 
-def _whitener(centred: Tensor) -> Tensor:
-    """W with WᵀW = Σ⁻¹ of the shrunk covariance of `centred` (M, D)."""
-    covariance = centred.T @ centred / len(centred)
-    variance = covariance.diagonal().mean().clamp(min=1e-12)
-    eye = torch.eye(covariance.shape[0], dtype=covariance.dtype)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * eye
-    whitener: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), eye, upper=False)
-    return whitener
+def _variances(centred: Tensor) -> Tensor:
+    """Of `centred` (M, D) by feature, (D,), shrunk."""
+    variance = centred.square().mean(0)
+    return (1 - SHRINKAGE) * variance + SHRINKAGE * variance.mean().clamp(min=1e-12)
+
+
+def _by_length(log_tokens: Tensor, values: Tensor) -> Tensor:
+    """Intercept and slope (2,) of the line through `values` (M,) over `log_tokens` (M,)."""
+    basis = torch.stack([torch.ones_like(log_tokens), log_tokens], dim=-1)
+    # The pseudoinverse, since rows may all be of one length.
+    line: Tensor = torch.linalg.pinv(basis) @ values
+    return line
 
 
 class FeatureScores(nn.Module):
@@ -57,23 +67,34 @@ class FeatureScores(nn.Module):
     centre: Tensor
     overall: Tensor
     kept: Tensor
+    usual: Tensor
+    spread: Tensor
+    least: Tensor
+    reach: Tensor
 
     def __init__(self, *, width: int, domains: int, rows: int) -> None:
         super().__init__()
         self.register_buffer("means", torch.empty(domains, width))
-        self.register_buffer("within", torch.empty(width, width))
+        self.register_buffer("within", torch.empty(width))
         self.register_buffer("centre", torch.empty(width))
-        self.register_buffer("overall", torch.empty(width, width))
+        self.register_buffer("overall", torch.empty(width))
         self.register_buffer("kept", torch.empty(rows, width))
+        # Of each fitted score, by log tokens: a line for its mean, one for its spread, and the least spread.
+        self.register_buffer("usual", torch.empty(len(FITTED), 2))
+        self.register_buffer("spread", torch.empty(len(FITTED), 2))
+        self.register_buffer("least", torch.empty(len(FITTED)))
+        self.register_buffer("reach", torch.empty(2))  # fewest and most tokens of the rows
 
     def initialise_(self) -> None:
-        """Zero everything: an unfitted score is 0 or a constant for every text."""
-        for buffer in (self.means, self.within, self.centre, self.overall, self.kept):
+        """An unfitted score is a constant for every text."""
+        for buffer in (self.means, self.centre, self.kept, self.usual, self.spread):
             init.zeros_(buffer)
+        for buffer in (self.within, self.overall, self.least, self.reach):
+            init.ones_(buffer)
 
     @torch.no_grad()
-    def fit_(self, features: Tensor, domain_id: Tensor, *, seed: int = 0) -> None:
-        """Fit to training rows: `features` (M, D) and their domains (M,), −1 where unknown.
+    def fit_(self, rows: PooledRows, *, seed: int = 0) -> None:
+        """Fit to training rows.
 
         Rows of unknown domain count in the overall distribution alone. A domain without rows sits at the
         centre of all. Runs in double precision on the CPU.
@@ -81,7 +102,7 @@ class FeatureScores(nn.Module):
         Raises:
             ModelError: fewer rows than are to be kept, none of a known domain, or values that are not finite.
         """
-        x, domain = features.detach().cpu().double(), domain_id.cpu()
+        x, domain = rows.features.detach().cpu().double(), rows.domain_id.cpu()
         if len(x) < max(len(self.kept), NEIGHBOUR):
             raise ModelError(f"{len(x)} rows are too few to keep {len(self.kept)}; give more, or keep fewer")
         if not bool(torch.isfinite(x).all()):
@@ -97,55 +118,77 @@ class FeatureScores(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(x), generator=generator)[: len(self.kept)]
         self.means.copy_(means)
-        self.within.copy_(_whitener(x[known] - means[domain[known]]))
+        self.within.copy_(_variances(x[known] - means[domain[known]]))
         self.centre.copy_(centre)
-        self.overall.copy_(_whitener(x - centre))
+        self.overall.copy_(_variances(x - centre))
         self.kept.copy_(nn.functional.normalize(x[chosen], dim=-1))
+        self._fit_lengths_(x, rows.tokens.cpu(), own=chosen)
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Both scores of `features` (B, D), each (B,); `mahalanobis` per dimension.
+    def _fit_lengths_(self, x: Tensor, tokens: Tensor, *, own: Tensor) -> None:
+        """Fit what rows of a length have; `own` of them are kept, and each of these is its own neighbour."""
+        counts = tokens.double().clamp(min=1)
+        self.reach.copy_(torch.stack([counts.min(), counts.max()]))
+        beside = torch.zeros(len(x), dtype=torch.bool)
+        beside[own] = True
+        for place, found in enumerate(self._distances(x, beside)):
+            usual = _by_length(counts.log(), found)
+            off = (found - usual[0] - usual[1] * counts.log()).abs() * TO_DEVIATION
+            self.usual[place], self.spread[place] = usual, _by_length(counts.log(), off)
+            self.least[place] = (LEAST_SPREAD * off.mean()).clamp(min=1e-6)
+
+    def forward(self, features: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """Both scores (B,) of `features` (B, D), means over `tokens` (B,) content tokens: standard deviations
+        above what training rows of that length have.
 
         In double precision: two large distances that nearly cancel, and the root of a number near zero, would
         otherwise differ between engines by more than an export may.
         """
-        x = features.detach().double()
-        within, overall = self.within.double(), self.overall.double()
-        own = ((x[:, None] - self.means.double()) @ within.T).square().sum(-1)  # (B, N)
-        background = ((x - self.centre.double()) @ overall.T).square().sum(-1)
+        counts = torch.minimum(torch.maximum(tokens.double(), self.reach[0].double()), self.reach[1].double())
+        basis = torch.stack([torch.ones_like(counts), counts.log()], dim=-1)  # (B, 2)
+        scores = {}
+        for place, found in enumerate(self._distances(features.detach().double())):
+            usual, spread = basis @ self.usual[place].double(), basis @ self.spread[place].double()
+            off = (found - usual) / torch.maximum(spread, self.least[place].double())
+            scores[FITTED[place]] = off.to(self.centre.dtype)
+        return scores
+
+    def _distances(self, x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of `x` (B, D): the relative squared distance per feature, and the distance to the k-th neighbour,
+        to the one after it for the rows that are `beside` (B,) themselves; each (B,)."""
+        own = ((x[:, None] - self.means.double()).square() / self.within.double()).sum(-1)  # (B, N)
+        background = ((x - self.centre.double()).square() / self.overall.double()).sum(-1)
         alike = nn.functional.normalize(x, dim=-1) @ self.kept.double().T  # (B, A), cosines
-        near = alike.topk(min(NEIGHBOUR, self.kept.shape[0]), dim=-1).values[:, -1]
-        found = {
-            "mahalanobis": (own.amin(-1) - background) / x.shape[-1],
-            "nearest": (2 - 2 * near).clamp(min=0).sqrt(),
-        }
-        return {name: value.to(self.centre.dtype) for name, value in found.items()}
+        kept = self.kept.shape[0]
+        near = alike.topk(min(NEIGHBOUR, kept), dim=-1).values[:, -1]
+        if beside is not None:
+            near = torch.where(beside, alike.topk(min(NEIGHBOUR + 1, kept), dim=-1).values[:, -1], near)
+        return (own.amin(-1) - background) / x.shape[-1], (2 - 2 * near).clamp(min=0).sqrt()
 
 
 @torch.no_grad()
 def fit_unknown_(
     model: StratifiedForSequenceClassification,
-    batches: Iterable[Mapping[str, Tensor]],
+    rows: PooledRows,
     *,
     score: str = "energy",
-    rows: int = 1000,
+    keep: int = 1000,
     seed: int = 0,
 ) -> None:
     """Fit both scores of a trained model to training rows, and make `score` the one that it reports.
 
     Args:
         model: changed in place, its configuration too: what is saved from now on holds the scores.
-        batches: each holds `input_ids`, `attention_mask` (B, T) and `domain_id` (B,).
+        rows: of `features_of(model, …)`.
         score: of `config.UNKNOWN_SCORES`.
-        rows: most rows to keep for `nearest`.
+        keep: most rows to keep for `nearest`.
         seed: of their choice.
 
     Raises:
         ModelError: too few rows, none of a known domain, or a score that this model cannot have.
     """
-    found, domain_id = features_of(model, batches)
-    kept = min(rows, len(found))
-    module = FeatureScores(width=found.shape[1], domains=len(model.config.domains), rows=kept)
-    module.fit_(found, domain_id, seed=seed)
+    kept = min(keep, len(rows.features))
+    module = FeatureScores(width=rows.features.shape[1], domains=len(model.config.domains), rows=kept)
+    module.fit_(rows, seed=seed)
     model.config.unknown_rows, model.config.unknown_score = kept, score
     model.config.check_unknown()
     model.unknown = module.to(model.device)

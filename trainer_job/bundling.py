@@ -72,7 +72,9 @@ def build_manifest(record: Mapping[str, Any], corpus: Corpus, *, max_length: int
         domains=domain_entries(corpus),
         max_length=max_length,
         temperature=calibration["temperature"],
-        out_of_domain=OutOfDomain(**calibration["out_of_domain"]),
+        out_of_domain=OutOfDomain(
+            **{name: calibration["out_of_domain"][name] for name in ("score", "threshold", "quantile")}
+        ),
         metrics=plain({split: _summary(record[split]) for split in ("validation", "test")}),
         training=plain({name: record[name] for name in training}),
     )
@@ -104,6 +106,7 @@ def model_card(record: Mapping[str, Any], corpus: Corpus) -> str:
         "## On test, domain inferred\n\n"
         f"{markdown(['domain', 'rows', 'accuracy', 'macro-F1', 'ECE'], rows)}\n\n"
         f"Standard error of the pooled accuracy: {test['accuracy_se']:.3f}.\n\n"
+        f"{_out_of_domain(record['calibration']['out_of_domain'])}\n\n"
         f"## Data\n\n{sources}\n\n"
         "## Limits\n\nTexts beyond the training domains, other languages and sarcasm are untested; the "
         "licence of "
@@ -112,6 +115,18 @@ def model_card(record: Mapping[str, Any], corpus: Corpus) -> str:
         "from transformers import AutoModelForSequenceClassification\n"
         "model = AutoModelForSequenceClassification.from_pretrained(FOLDER).prepare_for_inference()\n```\n"
     )
+
+
+def _out_of_domain(bound: Mapping[str, Any]) -> str:
+    """How the model tells that a text is of no domain, and why by that score, in words."""
+    text = (
+        f"A text counts as out of domain where the score `{bound['score']}` is above "
+        f"{bound['threshold']:.3f}, as {1 - bound['quantile']:.0%} of validation rows are."
+    )
+    if bound.get("left_out"):
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in bound["left_out"].items())
+        text += f" Each training domain was left out in turn; AUROC of finding it, in the mean: {figures}."
+    return text
 
 
 def write_unit_bundle(

@@ -1,7 +1,8 @@
 """After training: what is fitted on training rows to the finished encoder, the domain head and the
 out-of-domain score.
 
-It does not know how either is computed; see `stratified_models.domain_fit` and `stratified_models.unknown`.
+It does not know how either is computed; see `stratified_models.domain_fit`, `stratified_models.unknown` and
+`stratified_models.left_out`.
 """
 
 from __future__ import annotations
@@ -16,39 +17,71 @@ from trainer_job.ranks import world_size
 from trainer_job.training import UnitTrainer
 
 if TYPE_CHECKING:
+    from stratified_models.features import PooledRows
     from trainer_job.unit_run import UnitRun
 
-SCORE_ROWS = 200  # a domain
+SCORE_ROWS = 200  # a domain, where the domain head asks for none
 NAMES = ("input_ids", "attention_mask", "domain_id")
 
 
-def fit_domain_head(run: UnitRun, trainer: UnitTrainer) -> None:
-    """Fit the domain head to the end, unless `model.domain_fit_rows` is 0; every rank gets that of rank 0."""
-    rows = run.config.model.domain_fit_rows
-    if rows == 0:
-        return
+def fit_to_encoder(run: UnitRun, trainer: UnitTrainer) -> dict[str, float]:
+    """Fit what the configuration asks for to the same rows on every rank; one pass over them serves both.
+
+    Returns the AUROC of each out-of-domain score over domains left out, empty where none was to be chosen.
+    """
+    config = run.config.model
+    score = config.out_of_domain_score
+    if config.domain_fit_rows == 0 and score == "energy":
+        return {}
+    from stratified_models.features import features_of
+
+    wanted = config.domain_fit_rows or SCORE_ROWS
+    batches = calibration_batches(run.prepared, rows_per_domain=wanted, names=NAMES)
+    model: Any = trainer.model
+    rows = features_of(model, batches)
+    trainer.seen = None  # the last evaluation knew another head, and no such score
+    if config.domain_fit_rows:
+        _fit_domain_head(run, model, rows)
+    return _fit_unknown(run, model, rows, score)
+
+
+def _fit_domain_head(run: UnitRun, model: Any, rows: PooledRows) -> None:
+    """Fit the domain head to the end; every rank gets that of rank 0."""
     from stratified_models.domain_fit import fit_domain_head_
 
-    model: Any = trainer.model
-    found = fit_domain_head_(model, calibration_batches(run.prepared, rows_per_domain=rows, names=NAMES))
+    found = fit_domain_head_(model, rows)
     if world_size() > 1:
         for parameter in (model.domain_head.weight, model.domain_head.bias):
             dist.broadcast(parameter.data, src=0)
-    trainer.seen = None  # the last evaluation knew another head
     if run.rank == 0:
         log = structlog.get_logger("unit").bind(unit=run.unit.name)
         before, after = round(found.before, 4), round(found.after, 4)
         log.info("domain_head_fitted", rows=found.rows, loss_before=before, loss_after=after)
 
 
-def fit_unknown(run: UnitRun, trainer: UnitTrainer) -> None:
-    """Fit the chosen score to the same rows on every rank; energy needs no fit."""
-    score = run.config.model.out_of_domain_score
-    if score == "energy":
-        return
+def _fit_unknown(run: UnitRun, model: Any, rows: PooledRows, score: str) -> dict[str, float]:
+    """Fit the chosen score, or choose it; energy needs no fit."""
     from stratified_models.unknown import fit_unknown_
 
-    model: Any = trainer.model
-    batches = calibration_batches(run.prepared, rows_per_domain=SCORE_ROWS, names=NAMES)
-    fit_unknown_(model, batches, score=score, seed=run.unit.seed)
-    trainer.seen = None  # the last evaluation knew no such score
+    left_out: dict[str, float] = {}
+    if score == "auto":
+        score, left_out = _choose(run, rows)
+    if score != "energy":
+        fit_unknown_(model, rows, score=score, seed=run.unit.seed)
+    return left_out
+
+
+def _choose(run: UnitRun, rows: PooledRows) -> tuple[str, dict[str, float]]:
+    """The score that finds left-out domains best, as rank 0 sees it."""
+    from stratified_models.left_out import choose_score
+
+    choice: list[Any] = [choose_score(rows, seed=run.unit.seed) if run.rank == 0 else None]
+    if world_size() > 1:
+        dist.broadcast_object_list(choice, src=0)
+    score, left_out = choice[0]
+    if run.rank == 0:
+        figures = {name: round(value, 4) for name, value in left_out.items()}
+        structlog.get_logger("unit").info(
+            "out_of_domain_score_chosen", unit=run.unit.name, score=score, auroc=figures
+        )
+    return score, left_out

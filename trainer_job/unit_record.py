@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Outcome:
     """What training left besides the weights: the loading report, seconds by phase so far, when the unit
-    began, its energy meter, the checkpoint that it went on from, and what the prior correction added.
+    began, its energy meter, the checkpoint that it went on from, what the prior correction added, and the
+    AUROC of each out-of-domain score over domains left out.
     """
 
     report: Any
@@ -47,6 +48,7 @@ class Outcome:
     energy: EnergyMeter
     resumed: Path | None
     corrected: dict[str, dict[str, float]] | None
+    left_out: dict[str, float]
 
 
 def finish(run: UnitRun, trainer: UnitTrainer, outcome: Outcome) -> None:
@@ -59,9 +61,9 @@ def finish(run: UnitRun, trainer: UnitTrainer, outcome: Outcome) -> None:
     if run.rank == 0:
         started = time.perf_counter()
         corpus = run.prepared.corpus
-        figures = figures_of(
-            splits, corpus, held_out=corpus.held_out, score=run.config.model.out_of_domain_score
-        )
+        model: Any = trainer.model
+        figures = figures_of(splits, corpus, held_out=corpus.held_out, score=model.config.unknown_score)
+        figures["calibration"]["out_of_domain"]["left_out"] = outcome.left_out or None
         write_predictions(
             run.folder / "predictions.parquet",
             splits,

@@ -34,7 +34,7 @@ from trainer_job.config import RunConfig
 from trainer_job.energy import EnergyMeter
 from trainer_job.errors import Preempted
 from trainer_job.evaluation import metrics_of
-from trainer_job.fitting import fit_domain_head, fit_unknown
+from trainer_job.fitting import fit_to_encoder
 from trainer_job.heartbeat import Heartbeat
 from trainer_job.inspection.log import strata_log
 from trainer_job.prepare import Prepared, calibration_batches, check_backbone, load_model
@@ -118,9 +118,8 @@ def run_unit(run: UnitRun) -> None:
     trainer = unsharded(run, trainer)
     load_best(run, trainer)
     corrected = correct_priors(run, trainer)
-    fit_domain_head(run, trainer)
-    fit_unknown(run, trainer)
-    finish(run, trainer, Outcome(report, {"load": loaded}, began, energy, resumed, corrected))
+    left_out = fit_to_encoder(run, trainer)
+    finish(run, trainer, Outcome(report, {"load": loaded}, began, energy, resumed, corrected, left_out))
     log.info(
         "unit_complete",
         seconds=round(time.perf_counter() - began, 1),

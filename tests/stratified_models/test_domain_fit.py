@@ -12,6 +12,7 @@ from torch import Tensor
 from stratified_models.domain_fit import fit_domain_head_, fit_head_
 from stratified_models.domains import DomainHead
 from stratified_models.errors import ModelError
+from stratified_models.features import features_of
 from tests.stratified_models.conftest import Build
 
 GAIN = 10.0
@@ -97,12 +98,13 @@ def test_of_a_model_only_the_head_changes(build: Build, variant: str) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     ids = torch.randint(5, 40, (12, 9), generator=torch.Generator().manual_seed(1))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "domain_id": torch.arange(12) % 2}
-    assert fit_domain_head_(model, [batch]).after < fit_domain_head_(model, [batch], penalty=1e3).after
+    seen = features_of(model, [batch])
+    assert fit_domain_head_(model, seen).after < fit_domain_head_(model, seen, penalty=1e3).after
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"domain_head.weight", "domain_head.bias"}
     assert model.training
     with pytest.raises(ModelError, match="no training rows"):
-        fit_domain_head_(model, [])
+        features_of(model, [])
 
 
 def test_features_are_those_that_the_head_reads(build: Build) -> None:
@@ -111,4 +113,6 @@ def test_features_are_those_that_the_head_reads(build: Build) -> None:
     mask = torch.ones_like(ids)
     mask[2:, 6:] = 0
     encoded = model.encode(ids, mask)
-    assert torch.equal(model.pooled_features({"input_ids": ids, "attention_mask": mask}), encoded.pooled)
+    features, tokens = model.pooled_features({"input_ids": ids, "attention_mask": mask})
+    assert torch.equal(features, encoded.pooled)
+    assert torch.equal(tokens, encoded.content.sum(-1))

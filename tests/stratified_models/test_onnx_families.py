@@ -15,6 +15,7 @@ import torch
 from stratified_models import load_tokenizer
 from stratified_models.bundle import Bundle, load_model, read_bundle, write_bundle
 from stratified_models.config import UNKNOWN_SCORES
+from stratified_models.features import features_of
 from stratified_models.onnx_export import export_onnx, field_of
 from stratified_models.onnx_model import NAMES, OnnxModel
 from stratified_models.testing import tiny_backbone, tiny_bundle
@@ -42,7 +43,7 @@ def made(folder: Path, family: str, options: dict[str, Any], score: str) -> Bund
         rows = tokenizer([text for text in TEXTS if text] * 4, padding=True, return_tensors="pt")
         domains = torch.arange(len(rows["input_ids"])) % 2
         batch = {"domain_id": domains, **{name: rows[name] for name in ("input_ids", "attention_mask")}}
-        fit_unknown_(model, [batch], score=score, rows=20)
+        fit_unknown_(model, features_of(model, [batch]), score=score, keep=20)
     write_bundle(folder, model=model, tokenizer=tokenizer, manifest=bundle.manifest, card="# tiny\n")
     export_onnx(folder, texts=TEXTS)
     return read_bundle(folder)

@@ -12,58 +12,114 @@ from stratified_models import StratifiedForSequenceClassification
 from stratified_models.config import StratifiedConfig
 from stratified_models.diagnostics import auroc
 from stratified_models.errors import ModelError
+from stratified_models.features import PooledRows, features_of
 from stratified_models.unknown import NEIGHBOUR, FeatureScores, fit_unknown_
 from tests.stratified_models.conftest import Build, largest
 
 
-def cloud(rows: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two domains in 6 dimensions, 8 apart along the first."""
+def cloud(rows: int, *, seed: int = 0) -> PooledRows:
+    """Two domains in 6 dimensions, 8 apart along the first; texts of 10 tokens."""
     generator = torch.Generator().manual_seed(seed)
     domain = torch.arange(rows) % 2
     x = torch.randn(rows, 6, generator=generator)
     x[:, 0] += 8 * domain + 1
-    return x, domain
+    return PooledRows(x, torch.full((rows,), 10), domain)
+
+
+def texts(rows: int, *, shift: float = 0.0, seed: int = 0) -> PooledRows:
+    """Three domains in 20 dimensions, each text the mean of 2 to 200 words that scatter by 3."""
+    generator = torch.Generator().manual_seed(seed)
+    domain = torch.arange(rows) % 3
+    tokens = torch.exp(torch.empty(rows).uniform_(0.7, 5.3, generator=generator)).round()
+    centre = torch.nn.functional.one_hot(domain, 20).float() * 2
+    centre[:, :3] *= 1 - shift  # 1: where no domain is, between them all
+    words = 3 * torch.randn(rows, 20, generator=generator) / tokens.sqrt()[:, None]
+    return PooledRows(centre + words + 0.3 * torch.randn(rows, 20, generator=generator), tokens, domain)
 
 
 def fitted(rows: int = 400) -> FeatureScores:
     module = FeatureScores(width=6, domains=2, rows=200)
     module.initialise_()
-    module.fit_(*cloud(rows))
+    module.fit_(cloud(rows))
     return module
+
+
+def asked(module: FeatureScores, rows: PooledRows, score: str) -> Tensor:
+    found: Tensor = module(rows.features, rows.tokens)[score]
+    return found
 
 
 # A domain near the origin lies in every direction, so on the sphere the second task is hard.
 @pytest.mark.parametrize(("score", "least"), [("mahalanobis", 0.95), ("nearest", 0.6)])
 def test_both_scores_find_what_lies_between_and_beyond_the_domains(score: str, least: float) -> None:
     module = fitted()
-    known = module(cloud(200, seed=1)[0])[score]
-    strange = cloud(100, seed=2)[0]
-    strange[:, 0], strange[:, 1] = 5.0, -9.0  # between the two, and off to one side
-    assert auroc(known, module(strange)[score]) > least
+    strange = cloud(100, seed=2)
+    strange.features[:, 0], strange.features[:, 1] = 5.0, -9.0  # between the two, and off to one side
+    assert auroc(asked(module, cloud(200, seed=1), score), asked(module, strange, score)) > least
 
 
-def test_mahalanobis_is_the_difference_of_two_squared_distances() -> None:
+def test_mahalanobis_is_the_difference_of_two_squared_distances_in_spreads() -> None:
     module = fitted(4000)
-    x, domain = cloud(4000)
+    x, _, domain = cloud(4000)
+    x = x.double()
+    means = torch.stack([x[domain == k].mean(0) for k in (0, 1)])
+
+    def variances(centred: Tensor) -> Tensor:
+        return 0.95 * centred.square().mean(0) + 0.05 * centred.square().mean()
+
+    within, overall = variances(x - means[domain]), variances(x - x.mean(0))
+
+    def distance(rows: Tensor) -> Tensor:
+        own = ((rows[:, None] - means).square() / within).sum(-1).amin(-1)
+        return (own - ((rows - x.mean(0)).square() / overall).sum(-1)) / 6
+
     row = torch.tensor([[3.0, 1.0, 0, 0, 0, 0]])
-    means = torch.stack([x[domain == k].mean(0) for k in (0, 1)]).double()
-    within = torch.cov((x.double() - means[domain]).T, correction=0)
-    overall = torch.cov(x.double().T, correction=0)
-
-    def squared(offset: Tensor, covariance: Tensor) -> float:
-        shrunk = 0.95 * covariance + 0.05 * covariance.diagonal().mean() * torch.eye(6, dtype=torch.double)
-        return float(offset @ torch.linalg.solve(shrunk, offset))
-
-    expected = min(squared(row[0].double() - mean, within) for mean in means)
-    expected -= squared(row[0].double() - x.double().mean(0), overall)
-    assert 6 * float(module(row)["mahalanobis"]) == pytest.approx(expected, rel=1e-3)  # per dimension, of six
+    usual = distance(x)
+    spread = 1.2533 * (usual - usual.mean()).abs().mean()
+    found = float(module(row, torch.tensor([10]))["mahalanobis"])
+    assert found == pytest.approx(float((distance(row.double()) - usual.mean()) / spread), rel=1e-3)
 
 
 def test_nearest_is_the_distance_to_the_tenth_neighbour_on_the_sphere() -> None:
-    module = fitted()
-    row = torch.randn(1, 6)
-    distances = torch.cdist(torch.nn.functional.normalize(row), module.kept)[0].sort().values
-    assert float(module(row)["nearest"]) == pytest.approx(float(distances[NEIGHBOUR - 1]), abs=1e-5)
+    module, rows = fitted(), cloud(50, seed=3)
+    found = asked(module, rows, "nearest")
+    distances = torch.cdist(torch.nn.functional.normalize(rows.features), module.kept).sort().values
+    line = torch.corrcoef(torch.stack([found, distances[:, NEIGHBOUR - 1]]))
+    assert float(line[0, 1]) > 0.9999  # all of one length: off by a shift and a factor
+
+
+def test_a_kept_row_is_not_its_own_neighbour() -> None:
+    module = FeatureScores(width=20, domains=3, rows=300)
+    module.initialise_()
+    rows = texts(300)
+    module.fit_(rows)
+    assert abs(float(asked(module, texts(3000, seed=1), "nearest").mean())) < 0.2
+
+
+@pytest.mark.parametrize("score", ["mahalanobis", "nearest"])
+def test_a_short_text_is_no_stranger_than_a_long_one(score: str) -> None:
+    module = FeatureScores(width=20, domains=3, rows=500)
+    module.initialise_()
+    module.fit_(texts(3000))
+    known = texts(3000, seed=1)
+    found = asked(module, known, score)
+    short = known.tokens < known.tokens.median()
+    assert abs(float(found[short].mean() - found[~short].mean())) < 0.3
+    assert float(found.std()) == pytest.approx(1, abs=0.35)
+    assert auroc(found, asked(module, texts(1000, shift=1.0, seed=2), score)) > 0.75
+
+
+def test_lengths_beyond_those_of_the_rows_count_as_the_nearest_of_them() -> None:
+    module = FeatureScores(width=20, domains=3, rows=500)
+    module.initialise_()
+    module.fit_(texts(3000))
+    row = texts(2, seed=3).features[:1]
+    most = float(texts(3000).tokens.max())
+    for score in ("mahalanobis", "nearest"):
+        assert float(module(row, torch.tensor([10 * most]))[score]) == float(
+            module(row, torch.tensor([most]))[score]
+        )
+        assert torch.isfinite(module(row, torch.tensor([0]))[score]).all()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +132,9 @@ def test_nearest_is_the_distance_to_the_tenth_neighbour_on_the_sphere() -> None:
 )
 def test_what_cannot_be_fitted_is_refused(features: Tensor, domains: Tensor, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        FeatureScores(width=6, domains=2, rows=200).fit_(features, domains)
+        FeatureScores(width=6, domains=2, rows=200).fit_(
+            PooledRows(features, torch.full((len(features),), 9), domains)
+        )
 
 
 def rows_of(batch: dict[str, Tensor], times: int = 4) -> list[dict[str, Tensor]]:
@@ -99,7 +157,7 @@ def test_fitted_scores_come_from_the_same_pass_and_survive_saving(
         before = model(**inputs)
     assert before.mahalanobis is None
     assert torch.equal(before.unknown, before.energy)
-    fit_unknown_(model, rows_of(batch), score=score, rows=20)
+    fit_unknown_(model, features_of(model, rows_of(batch)), score=score, keep=20)
     with torch.no_grad():
         after = model(**inputs)
     assert torch.equal(after.unknown, after[score])
@@ -115,10 +173,9 @@ def test_fitted_scores_come_from_the_same_pass_and_survive_saving(
 def test_a_score_that_the_model_lacks_is_refused(build: Build, batch: dict[str, Tensor]) -> None:
     with pytest.raises(ModelError, match="'nearest' is not computed"):
         StratifiedConfig(unknown_score="nearest")
+    model = build("none")
     with pytest.raises(ModelError, match="'geometry' is not computed"):
-        fit_unknown_(build("none"), rows_of(batch), score="geometry", rows=20)
-    with pytest.raises(ModelError, match="no training rows"):
-        fit_unknown_(build("none"), [], score="nearest")
+        fit_unknown_(model, features_of(model, rows_of(batch)), score="geometry", keep=20)
 
 
 def test_geometry_can_be_chosen_where_there_is_a_gate(build: Build, inputs: dict[str, Tensor]) -> None:

@@ -33,8 +33,9 @@ class ModelConfig(Settings):
     domain_bias: bool = Field(True, description="a class bias by domain")
     domain_dropout: float = Field(0.5, ge=0, le=1, description="share of given domains that training hides")
     dropout: float | None = Field(None, ge=0, lt=1, description="in the encoder; null: the checkpoint's own")
-    out_of_domain_score: Literal["energy", "mahalanobis", "nearest"] = Field(
-        "energy", description="what the service calls out of domain by"
+    out_of_domain_score: Literal["auto", "energy", "mahalanobis", "nearest"] = Field(
+        "auto",
+        description="by what the service calls a text strange; auto: what best finds domains left out",
     )
     domain_fit_rows: int = Field(
         1000,

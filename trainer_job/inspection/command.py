@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from trainer_job.inspection.domains import domain_figures
 from trainer_job.inspection.drawing import draw
 from trainer_job.inspection.reading import Reading, Texts, read_model, read_rows, read_texts
 from trainer_job.inspection.strange import foreign_rows, strange_figures
-from trainer_job.inspection.unknown import leave_one_out
 
 ROWS = 1500  # texts of a configuration that are read: their tokens outnumber what is looked at anyway
 
@@ -77,7 +77,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         "volume_before": None,
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
     }
-    record["unknown"] = leave_one_out(reading.features, reading.domains, record["domains"], seed=order.seed)
+    record["unknown"] = left_out(reading, record["domains"], seed=order.seed)
     record["confusion"] = domain_figures(domain_logits(model, reading), reading.domains, record["domains"])
     record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
     if order.before:
@@ -108,8 +108,20 @@ def strange(
     geometry = None
     if model.gate is not None:
         geometry = {kind: values[1] for kind, values in seen.items()} | {"known": read_rows(model, own)[1]}
-    features = {kind: values[0] for kind, values in seen.items()}
-    return strange_figures(reading.features, reading.domains, features, geometry=geometry, seed=seed)
+    foreign_read = {kind: values[0] for kind, values in seen.items()}
+    return strange_figures(reading.rows, foreign_read, geometry=geometry, seed=seed)
+
+
+def left_out(reading: Reading, names: Sequence[str], *, seed: int) -> dict[str, Any] | None:
+    """How each score finds each domain that it was not fitted to; None with too few of them."""
+    from stratified_models.left_out import LEFT_OUT_SCORES, leave_one_out
+
+    found = leave_one_out(reading.rows, seed=seed)
+    if not found:
+        return None
+    mean = {name: fmean(entry[name] for entry in found.values()) for name in LEFT_OUT_SCORES}
+    by_name = {names[domain]: entry for domain, entry in found.items()}
+    return {"scores": list(LEFT_OUT_SCORES), "left_out": by_name, "mean": mean}
 
 
 def measure(reading: Reading, *, layer: int, ranks: Sequence[int], seed: int) -> dict[str, Any]:

@@ -9,11 +9,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer_job.errors import DataError
+
+if TYPE_CHECKING:
+    from stratified_models.features import PooledRows
 
 BATCH = 32
 
@@ -38,7 +41,7 @@ class Reading:
         strata: posterior, (M, K); None for a model without strata.
         routing: by expert block, router probabilities, (M, E).
         labels, domains: of the texts, (R,).
-        features: what the domain head reads, (R, D).
+        features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
         tokens_read: content tokens before sampling.
     """
 
@@ -50,7 +53,13 @@ class Reading:
     labels: np.ndarray
     domains: np.ndarray
     features: np.ndarray
+    counts: np.ndarray
     tokens_read: int
+
+    @property
+    def rows(self) -> PooledRows:
+        """The texts as the domain head reads them."""
+        return pooled_rows(self.features, self.counts, self.domains)
 
 
 @dataclass
@@ -68,7 +77,10 @@ class _Store:
 def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> Texts:
     """Lines of JSON with `text`, and where known `label` and `domain` by name. Raises DataError."""
     rows: list[tuple[str, int, int]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # `splitlines` would also split at characters that JSON strings may hold, such as U+0085.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             entry = json.loads(line)
             text = entry["text"]
@@ -93,11 +105,13 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))  # like lengths together
     each = max(1, -(-tokens // len(ids)))
     store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
+    counts = np.zeros(len(ids), np.int64)
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
         seen = trace(model, input_ids.to(model.device), mask.to(model.device))
         features[places] = seen.pooled.float().cpu().numpy()
+        counts[places] = seen.content.sum(-1).cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
     if not store.row:
         raise DataError("the texts hold no content token; give texts with words")
@@ -110,18 +124,20 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         labels=texts.labels,
         domains=texts.domains,
         features=features,
+        counts=counts,
         tokens_read=store.read,
     )
 
 
-def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Features (R, D) and the gate's score (R,), NaN without a gate, of rows of token ids, domain unknown."""
+def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[PooledRows, np.ndarray]:
+    """Rows of token ids as the domain head reads them, and the gate's score (R,), NaN without a gate; domain
+    unknown."""
     import torch
 
     from stratified_models.objective import describe
 
     features = np.zeros((len(rows), model.config.hidden_size), np.float32)
-    geometry = np.full(len(rows), np.nan)
+    counts, geometry = np.zeros(len(rows), np.int64), np.full(len(rows), np.nan)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
@@ -129,9 +145,19 @@ def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np
         with torch.inference_mode():
             encoded = model.encode(ids.to(model.device), mask.to(model.device), every_token=False)
             features[places] = encoded.pooled.float().cpu().numpy()
+            counts[places] = encoded.content.sum(-1).cpu().numpy()
             if encoded.gate is not None and encoded.gate.log_likelihood is not None:
                 geometry[places] = describe(encoded, model.config)["geometry"].float().cpu().numpy()
-    return features, geometry
+    return pooled_rows(features, counts, np.full(len(rows), -1)), geometry
+
+
+def pooled_rows(features: np.ndarray, counts: np.ndarray, domains: np.ndarray) -> PooledRows:
+    """Of features (R, D), content tokens (R,) and domains (R,), −1 where unknown."""
+    import torch
+
+    from stratified_models.features import PooledRows
+
+    return PooledRows(torch.from_numpy(features), torch.from_numpy(counts), torch.from_numpy(domains).long())
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
 """Texts that no domain holds, and how well each score tells them from those that belong.
 
 Four kinds of broken or foreign input, made from the texts at hand and from what ships with Python: random
-token ids, shuffled words, program code, other languages. New domains are another matter; see `unknown`.
+token ids, shuffled words, program code, other languages. New domains are another matter; see
+`stratified_models.left_out`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 import random
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stratified_models import diagnostics
-from trainer_job.inspection.unknown import fit_scores
+
+if TYPE_CHECKING:
+    from stratified_models.features import PooledRows
 
 __all__ = ["KINDS", "foreign_rows", "strange_figures"]
 
@@ -78,9 +81,8 @@ def _code(rng: random.Random) -> list[str]:
 
 
 def strange_figures(
-    known: np.ndarray,
-    domains: np.ndarray,
-    foreign: Mapping[str, np.ndarray],
+    known: PooledRows,
+    foreign: Mapping[str, PooledRows],
     *,
     geometry: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
@@ -88,23 +90,24 @@ def strange_figures(
     """AUROC of each score for each kind, half of the known texts fitted on and half asked.
 
     Args:
-        known: features of the texts at hand, (R, D), and `domains` (R,), −1 where unknown.
-        foreign: features of each kind's texts.
+        known: of the texts at hand, domain −1 where unknown; `foreign` of each kind's texts.
         geometry: the gate's score, of `known` under that name and of each kind; None without a gate.
 
     Returns None with fewer than two domains or too few texts.
     """
-    usable = domains >= 0
-    if usable.sum() < FEWEST or len(np.unique(domains[usable])) < 2:
+    from stratified_models.left_out import fit_scores
+
+    usable = known.domain_id >= 0
+    if int(usable.sum()) < FEWEST or len(set(known.domain_id[usable].tolist())) < 2:
         return None
-    fitted = np.random.default_rng(seed).random(len(known)) < 0.5
-    scores = fit_scores(known[usable & fitted], domains[usable & fitted], seed=seed)
+    fitted = usable.new_tensor(np.random.default_rng(seed).random(len(usable)) < 0.5)
+    scores = fit_scores(known.take(usable & fitted), seed=seed)
     asked = usable & ~fitted
-    inside = scores(known[asked])
+    inside = scores(known.take(asked))
     kinds = {}
-    for kind, features in foreign.items():
-        outside = scores(features)
+    for kind, rows in foreign.items():
+        outside = scores(rows)
         kinds[kind] = {name: diagnostics.auroc(inside[name], outside[name]) for name in inside}
         if geometry is not None:
-            kinds[kind]["geometry"] = diagnostics.auroc(geometry["known"][asked], geometry[kind])
+            kinds[kind]["geometry"] = diagnostics.auroc(geometry["known"][asked.numpy()], geometry[kind])
     return {"scores": list(next(iter(kinds.values()))), "kinds": kinds}

@@ -510,7 +510,9 @@ class Classification(_message.Message):
     domain_source: Global___DomainSource.ValueType
     """Where `domain` comes from."""
     out_of_domain_score: _builtins.float
-    """How little the text looks like any domain of the training data (energy; higher is stranger)."""
+    """How little the text looks like any domain of the training data; higher is stranger. Which score it is the
+    training chose (docs/models.md): energy, or spreads above what texts of that length have.
+    """
     out_of_domain: _builtins.bool
     """Whether that score is above the model's own threshold."""
     token_count: _builtins.int

@@ -17,7 +17,6 @@ from trainer_job.errors import DataError
 from trainer_job.inspection import figures
 from trainer_job.inspection.drawing import draw
 from trainer_job.inspection.reading import Reading, read_model, read_texts
-from trainer_job.inspection.unknown import leave_one_out
 
 DOMAINS, LABELS = ("imdb", "tweets"), ("negative", "neutral", "positive")
 WORDS = [
@@ -53,6 +52,7 @@ def made_up(tokens: int = 900, *, strata: int | None = 3, seed: int = 0) -> Read
         labels=rng.integers(0, 3, tokens),
         domains=owner % 2,
         features=points.astype(np.float32),
+        counts=np.full(tokens, 10),
         tokens_read=tokens,
     )
 
@@ -116,24 +116,12 @@ def test_without_strata_the_rest_remains() -> None:
     assert figures.projection_figures(reading, layer=1)["stratum"] is None
 
 
-def test_a_domain_far_from_the_others_is_found() -> None:
-    rng = np.random.default_rng(0)
-    domains = np.repeat(np.arange(4), 60)
-    features = rng.standard_normal((240, 5)).astype(np.float32)
-    features[np.arange(240), domains] += 12
-    found = leave_one_out(features, domains, ["a", "b", "c", "d"])
-    assert found is not None
-    assert found["mean"]["mahalanobis"] > 0.9
-    assert leave_one_out(features, np.zeros(240, int), ["a", "b", "c", "d"]) is None
-
-
-def test_two_domains_left_make_one_boundary() -> None:
-    rng = np.random.default_rng(0)
-    domains = np.repeat(np.arange(3), 40)
-    features = rng.standard_normal((120, 5)).astype(np.float32)
-    found = leave_one_out(features, domains, ["a", "b", "c"])
-    assert found is not None
-    assert set(found["left_out"]) == {"a", "b", "c"}
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "one\u0085two\u2028three", "domain": "imdb"}\r\n\n{"text": "b"}\n', "utf-8")
+    found = read_texts(path, labels=LABELS, domains=DOMAINS)
+    assert found.texts == ["one\u0085two\u2028three", "b"]
+    assert found.domains.tolist() == [0, -1]
 
 
 def write_texts(path: Path, rows: int = 60) -> Path:

@@ -6,22 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
+from stratified_models.features import PooledRows
 from stratified_models.testing import tiny_backbone
 from stratified_models.tokenizer import load_tokenizer
+from trainer_job.inspection.reading import pooled_rows
 from trainer_job.inspection.strange import KINDS, foreign_rows, strange_figures
 
 TEXTS = ["the film was good but the ending is sad", "a bad book", "I love this phone"] * 20
 
 
+def rows(features: np.ndarray, domains: np.ndarray | None = None) -> PooledRows:
+    """Texts of 10 tokens; of unknown domain unless given."""
+    return pooled_rows(
+        features, np.full(len(features), 10), np.full(len(features), -1) if domains is None else domains
+    )
+
+
 def test_every_kind_is_made_and_keeps_what_it_should(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_backbone(tmp_path), max_length=32)
-    rows = foreign_rows(TEXTS, tokenizer, max_length=32, seed=1)
-    assert tuple(rows) == KINDS
-    assert all(0 < len(row) <= 32 for kind in KINDS for row in rows[kind])
+    made = foreign_rows(TEXTS, tokenizer, max_length=32, seed=1)
+    assert tuple(made) == KINDS
+    assert all(0 < len(row) <= 32 for kind in KINDS for row in made[kind])
     own = {tuple(sorted(row)) for row in tokenizer(TEXTS)["input_ids"]}
-    assert all(tuple(sorted(row)) in own for row in rows["shuffled words"])  # the same words, elsewhere
-    assert {row[0] for row in rows["random ids"]} == {tokenizer.cls_token_id}
-    assert rows == foreign_rows(TEXTS, tokenizer, max_length=32, seed=1)
+    assert all(tuple(sorted(row)) in own for row in made["shuffled words"])  # the same words, elsewhere
+    assert {row[0] for row in made["random ids"]} == {tokenizer.cls_token_id}
+    assert made == foreign_rows(TEXTS, tokenizer, max_length=32, seed=1)
 
 
 def test_what_is_far_away_is_found_and_what_is_not_is_chance() -> None:
@@ -31,7 +40,9 @@ def test_what_is_far_away_is_found_and_what_is_not_is_chance() -> None:
     inside = (rng.standard_normal((100, 6)) + 4 * (np.arange(100) % 2)[:, None]).astype(np.float32)
     away = (rng.standard_normal((100, 6)) * [1, 1, 1, 1, 1, 30]).astype(np.float32)
     geometry = {"known": np.zeros(200), "far": np.ones(100), "near": np.zeros(100)}
-    found = strange_figures(known, domains, {"far": away, "near": inside}, geometry=geometry)
+    found = strange_figures(
+        rows(known, domains), {"far": rows(away), "near": rows(inside)}, geometry=geometry
+    )
     assert found is not None
     assert found["kinds"]["far"]["mahalanobis"] > 0.9
     assert 0.4 < found["kinds"]["near"]["mahalanobis"] < 0.6
@@ -40,5 +51,5 @@ def test_what_is_far_away_is_found_and_what_is_not_is_chance() -> None:
 
 def test_one_domain_or_few_texts_give_nothing() -> None:
     known = np.zeros((100, 3), np.float32)
-    assert strange_figures(known, np.zeros(100, int), {}) is None
-    assert strange_figures(known[:10], np.arange(10) % 2, {}) is None
+    assert strange_figures(rows(known, np.zeros(100, int)), {}) is None
+    assert strange_figures(rows(known[:10], np.arange(10) % 2), {}) is None

@@ -1,0 +1,50 @@
+"""Leaving domains out: what is far is found, what cannot be asked is not, and the choice is the best mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stratified_models.features import PooledRows
+from stratified_models.left_out import LEFT_OUT_SCORES, choose_score, leave_one_out
+
+
+def rows(domains: int, each: int, *, far: float, seed: int = 0) -> PooledRows:
+    """Domain k lies `far` along dimension k, of six; texts of 5 to 100 tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    domain = torch.arange(domains * each) % domains
+    x = torch.randn(domains * each, 6, generator=generator)
+    x += far * torch.nn.functional.one_hot(domain, 6)
+    return PooledRows(x, torch.randint(5, 100, (len(x),), generator=generator), domain)
+
+
+def test_a_domain_far_from_the_others_is_found() -> None:
+    found = leave_one_out(rows(4, 60, far=12))
+    assert set(found) == {0, 1, 2, 3}
+    assert min(entry["mahalanobis"] for entry in found.values()) > 0.9
+    score, mean = choose_score(rows(4, 60, far=12))
+    assert set(mean) == set(LEFT_OUT_SCORES)
+    assert mean[score] == max(mean.values()) > 0.9
+
+
+def test_domains_that_lie_upon_each_other_are_not_found() -> None:
+    _, mean = choose_score(rows(4, 200, far=0))
+    assert all(value == pytest.approx(0.5, abs=0.06) for value in mean.values())
+
+
+def test_two_domains_left_make_one_boundary() -> None:
+    assert set(leave_one_out(rows(3, 40, far=3))) == {0, 1, 2}
+
+
+def test_too_few_domains_or_rows_leave_energy() -> None:
+    assert choose_score(rows(2, 100, far=3)) == ("energy", {})
+    assert choose_score(rows(4, 10, far=3)) == ("energy", {})
+    nobody = rows(4, 60, far=3)._replace(domain_id=torch.full((240,), -1))
+    assert choose_score(nobody) == ("energy", {})
+
+
+def test_rows_of_unknown_domain_change_nothing() -> None:
+    known = rows(4, 60, far=3)
+    strange = PooledRows(100 * torch.ones(30, 6), torch.full((30,), 7), torch.full((30,), -1))
+    both = PooledRows(*(torch.cat(parts) for parts in zip(known, strange, strict=True)))
+    assert leave_one_out(both) == leave_one_out(known)

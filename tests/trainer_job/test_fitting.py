@@ -1,0 +1,76 @@
+"""After training: the score of strangeness is chosen by domains left out, and the choice is told."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stratified_models.bundle import load_model, read_bundle
+from tests.trainer_job.tiny import SIZES, Tiny, train_here
+from trainer_job import results
+from trainer_job.config import RunConfig
+from trainer_job.launch import Devices
+from trainer_job.loading import load_config
+from trainer_job.ranks import StopFlag
+from trainer_job.units import Layout, Unit
+
+WORDS = ["cheese", "train", "river", "window", "green", "seven", "paper", "slow", "music", "under"]
+
+
+def three_domains(tiny: Tiny, place: Path, *settings: str) -> RunConfig:
+    """The tiny configuration, and a third domain whose words the others lack."""
+    path = tiny.yaml(place)
+    tree = yaml.safe_load(path.read_text("utf-8"))
+    rng, splits = random.Random(3), {}
+    for split, size in SIZES.items():
+        rows = [
+            {"text": " ".join(rng.choices(WORDS, k=rng.randint(4, 16))) + f" {number}", "label": label}
+            for number in range(size)
+            for label in [("negative", "positive")[number % 2]]
+        ]
+        splits[split] = str(place / f"trains-{split}.jsonl")
+        Path(splits[split]).write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    both = ["negative", "positive"]
+    tree["data"]["domains"]["trains"] = {
+        "source": {"kind": "files", "splits": splits},
+        "label_map": {label: label for label in both},
+        "labels": both,
+    }
+    path.write_text(yaml.safe_dump(tree), "utf-8")
+    return load_config(str(path), settings=("variants=[none]", "training.max_steps=2", *settings))
+
+
+def test_the_score_is_chosen_by_domains_left_out_and_told(tiny: Tiny, tmp_path: Path) -> None:
+    config = three_domains(tiny, tmp_path)
+    assert config.model.out_of_domain_score == "auto"
+    assert train_here(config, flag=StopFlag(None)) == 0
+    layout = Layout.of(config)
+    record = json.loads((layout.unit(Unit("none", 0)) / "unit.json").read_text("utf-8"))
+    bound = record["calibration"]["out_of_domain"]
+    assert bound["left_out"][bound["score"]] == max(bound["left_out"].values())
+    assert all(0 <= value <= 1 for value in bound["left_out"].values())
+    bundle = read_bundle(layout.unit(Unit("none", 0)) / "bundle")
+    assert load_model(bundle).config.unknown_score == bound["score"] == bundle.manifest.out_of_domain.score
+    card = (bundle.path / "README.md").read_text("utf-8")
+    assert f"the score `{bound['score']}`" in card
+    assert f"energy {bound['left_out']['energy']:.2f}" in card
+    results.write(
+        layout,
+        results.build(
+            config, layout, status="complete", command=["test"], devices=Devices("cpu", 1), samples=50
+        ),
+    )
+
+
+@pytest.mark.parametrize("score", ["energy", "nearest"])
+def test_a_score_that_is_named_is_not_compared(tiny: Tiny, tmp_path: Path, score: str) -> None:
+    config = three_domains(tiny, tmp_path, f"model.out_of_domain_score={score}", "model.domain_fit_rows=0")
+    assert train_here(config, flag=StopFlag(None)) == 0
+    unit = Layout.of(config).unit(Unit("none", 0))
+    bound = json.loads((unit / "unit.json").read_text("utf-8"))["calibration"]["out_of_domain"]
+    assert (bound["score"], bound["left_out"]) == (score, None)
+    assert "left out" not in (unit / "bundle" / "README.md").read_text("utf-8")
