@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer_job.domain_inference import domain_inference
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -134,13 +136,13 @@ def evaluate(
         domain_labels: for each domain the classes that it has; its macro-F1 and recall run over these.
         temperature: divides the logits in `brier`, `ece` and `nll`; `ece_raw` is that of the logits as they
             are.
-        domain_said: (n,) the domain that each row was taken for, for `domain_accuracy`.
+        domain_said: (n,) the domain that each row was taken for.
 
     Returns:
         `n`, `accuracy`, `accuracy_se` (standard error), `macro_f1`, `macro_recall`, `brier`, `ece`,
         `ece_raw`, `nll`, `neutral_share` (predicted), `confusion` (gold × predicted); pooled also
-        `domain_accuracy` (None without `domain_said`), `worst_domain` {name, macro_f1} and `per_domain`
-        {name: the same}. Domains without rows are left out.
+        `domain_accuracy` and `domain_inference` (None without `domain_said`), `worst_domain` {name, macro_f1}
+        and `per_domain` {name: the same}. Domains without rows are left out.
 
     Raises:
         ValueError: no rows.
@@ -158,9 +160,9 @@ def evaluate(
         for place, name in enumerate(domains)
         if (ids == place).any()
     }
-    pooled["domain_accuracy"] = (
-        None if domain_said is None else _domain_accuracy(np.asarray(domain_said), ids)
-    )
+    inferred = None if domain_said is None else domain_inference(domain_said, ids, domains)
+    pooled["domain_accuracy"] = None if inferred is None else inferred["accuracy"]
+    pooled["domain_inference"] = inferred
     worst = min(per_domain, key=lambda name: per_domain[name]["macro_f1"], default=None)
     pooled["worst_domain"] = (
         None if worst is None else {"name": worst, "macro_f1": per_domain[worst]["macro_f1"]}
@@ -191,8 +193,3 @@ def _measure(
         "neutral_share": None if neutral is None else float((predicted == neutral).mean()),
         "confusion": table.tolist(),
     }
-
-
-def _domain_accuracy(said: Ints, ids: Ints) -> float | None:
-    known = ids >= 0
-    return float((said[known] == ids[known]).mean()) if known.any() else None

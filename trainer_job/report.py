@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from trainer_job import tables
@@ -74,6 +75,7 @@ def build_context(record: Record) -> dict[str, Any]:
             if entry.get("held_out")
         ],
         "strata_rows": [_strata_row(unit) for unit in done],
+        "inference_rows": [_inference_row(unit) for unit in done if unit["test"].get("domain_inference")],
         "cost_rows": [_cost_row(unit) for unit in done],
         "data_rows": [_data_row(name, entry) for name, entry in record["data"]["domains"].items()],
         "unfinished": [unit for unit in record["units"] if unit["status"] != "complete"],
@@ -115,6 +117,16 @@ def _comparison_row(entry: Mapping[str, Any]) -> list[str]:
         f"{entry['mcnemar']['p']:.3f}",
         f"{100 * entry['detectable_accuracy_difference']:.1f} points, n = {entry['n']}",
     ]
+
+
+def _inference_row(unit: Mapping[str, Any]) -> list[str]:
+    cells = [f"{unit['variant']}:{unit['seed']}"]
+    for split in ("validation", "test"):
+        found = unit[split]["domain_inference"]
+        mean = fmean(found["by_domain"].values())
+        cells += [tables.figure(value) for value in (found["accuracy"], found["accuracy_alike"], mean)]
+    alike = unit["test"]["domain_inference"]["alike"]
+    return [*cells, ", ".join(" and ".join(pair) for pair in alike) or "–"]
 
 
 def _strata_row(unit: Mapping[str, Any]) -> list[str]:

@@ -16,10 +16,10 @@ import structlog
 
 from stratified_models.bundle import Bundle, load_model, read_bundle
 from stratified_models.errors import ModelError
+from trainer_job.domain_inference import domain_inference
 from trainer_job.errors import ConfigError, DataError, WeightsError
 from trainer_job.files import plain, write_json, write_text
 from trainer_job.inspection import figures
-from trainer_job.inspection.domains import domain_figures
 from trainer_job.inspection.drawing import draw
 from trainer_job.inspection.reading import Reading, Texts, read_model, read_rows, read_texts
 from trainer_job.inspection.strange import foreign_rows, strange_figures
@@ -78,7 +78,8 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
     }
     record["unknown"] = left_out(reading, record["domains"], seed=order.seed)
-    record["confusion"] = domain_figures(domain_logits(model, reading), reading.domains, record["domains"])
+    said = domain_logits(model, reading).argmax(axis=1)
+    record["confusion"] = domain_inference(said, reading.domains, record["domains"])
     record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
     if order.before:
         earlier = read_before(bundle, model.config, tokenizer, texts, order)
