@@ -28,7 +28,7 @@ class PooledRows(NamedTuple):
     domain_id: Tensor
 
     def take(self, chosen: Tensor) -> PooledRows:
-        """The rows where `chosen` (M,) is true."""
+        """The rows that `chosen` names by place, or by a truth value for each of the M."""
         return PooledRows(*(part[chosen] for part in self))
 
 

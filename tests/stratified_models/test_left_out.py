@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stratified_models import left_out
 from stratified_models.features import PooledRows
 from stratified_models.left_out import LEFT_OUT_SCORES, choose_score, leave_one_out
 
@@ -48,3 +49,13 @@ def test_rows_of_unknown_domain_change_nothing() -> None:
     strange = PooledRows(100 * torch.ones(30, 6), torch.full((30,), 7), torch.full((30,), -1))
     both = PooledRows(*(torch.cat(parts) for parts in zip(known, strange, strict=True)))
     assert leave_one_out(both) == leave_one_out(known)
+
+
+def test_of_many_domains_and_rows_some_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = rows(6, 100, far=12)
+    assert len(leave_one_out(many, most=2)) == 2
+    assert leave_one_out(many, most=2) == leave_one_out(many, most=2)
+    monkeypatch.setattr(left_out, "MOST_ROWS", 300)
+    assert choose_score(many)[1]["mahalanobis"] > 0.9
+    monkeypatch.setattr(left_out, "MOST_ROWS", 60)  # ten of each: too few to ask
+    assert choose_score(many) == ("energy", {})
