@@ -37,6 +37,23 @@ def test_a_figure_that_was_changed_is_found_and_ends_in_1(
     assert "1 figures differ" in said
 
 
+def test_what_predictions_do_not_tell_and_an_older_record_lacks_is_no_difference(
+    copied: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, folder = copied
+    path = folder / "none" / "seed-0" / "unit.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["calibration"]["out_of_domain"]["left_out"] = {"energy": 0.6, "mahalanobis": 0.5, "nearest": 0.5}
+    del record["test"]["domain_inference"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert main(["report", "--config", str(config), *VARIANTS, "--recompute"]) == 0
+    assert "0 figures differ" in capsys.readouterr().out
+    record["validation"]["domain_inference"]["confusion"][0][0] += 1
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert main(["report", "--config", str(config), *VARIANTS, "--recompute"]) == 1
+
+
 def test_missing_predictions_are_an_error_with_its_cure(
     copied: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
