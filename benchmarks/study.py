@@ -76,7 +76,7 @@ FULL = Scale(
 )
 REDUCED = Scale(
     name="reduced",
-    rows=(400,),
+    rows=(400, 2500),
     seeds=5,
     arms=(*VARIANTS, "none:matched", "routing:shuffled"),
     tuning_rows=400,
