@@ -1,8 +1,8 @@
 """Puts the parts together, starts them step by step, and stops them without losing what was accepted.
 
 It knows every part and no rule of any. Start: bind the ports → answer liveness → load → warm up → ready.
-Stop: not ready → answer on while endpoints settle → hold new calls until nobody comes → close the ports →
-finish what was accepted.
+Stop: not ready → answer on while endpoints settle → hold new calls until nobody comes → leave, or close
+the ports and finish what was accepted.
 """
 
 from __future__ import annotations
@@ -235,7 +235,9 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), settle)
             self.service.draining.set()
-            leave = await self._close_door(self._server, leave)
+            grace = self._settings.grace_seconds
+            if not await self._door.close(self._server, grace, leaving=leave is not None):
+                leave = None
         await self.fleet.close()
         if self._probe_server is not None:
             await self._probe_server.stop(0)
@@ -249,17 +251,6 @@ class App:
             if leave is not None:
                 await self._door.leave()
                 leave()
-
-    async def _close_door(
-        self, server: grpc.aio.Server, leave: Callable[[], None] | None
-    ) -> Callable[[], None] | None:
-        """Hold new calls, and stop `server` unless the process can leave; gives `leave` where it can."""
-        grace, begun = self._settings.grace_seconds, self._clock()
-        idle = await self._door.hold(grace)
-        if idle and leave is not None:
-            return leave
-        await self._door.close(server, max(0.0, grace - (self._clock() - begun)))
-        return None
 
     async def hurry(self) -> None:
         """Cut short a stop that is under way: what is not answered by now is cancelled."""

@@ -33,7 +33,7 @@ SETTLED = 0.5
 
 
 class Door:
-    """Open until `hold`; belongs to one server and one event loop."""
+    """Open until `close`; belongs to one server and one event loop."""
 
     def __init__(self) -> None:
         self._holding, self._closed = False, asyncio.Event()
@@ -55,24 +55,25 @@ class Door:
         finally:
             self._inside -= 1
 
-    async def hold(self, grace: float) -> bool:
-        """Let nobody in from now on; returns when nobody comes and nobody is being answered, or after
-        `LONGEST` or half of `grace` seconds. True: all that was let in is answered.
+    async def close(self, server: grpc.aio.Server, grace: float, *, leaving: bool = False) -> bool:
+        """Hold all who come until nobody comes and nobody is being answered, or for `LONGEST` or half of
+        `grace` seconds. Then, unless the process is `leaving` and all is answered, stop `server` and tell
+        those who are held; returns when all that was let in is answered, within `grace` seconds.
+
+        True: the server still runs, those who come are held, and `leave` is to tell them.
         """
         begun = self._last = _now()
         self._holding = True
         longest = min(LONGEST, grace / 2)
         while (wait := self._left(begun, longest)) > 0:  # noqa: ASYNC110  for what does not happen
             await asyncio.sleep(wait)
-        return self._inside == self._held
-
-    async def close(self, server: grpc.aio.Server, grace: float) -> None:
-        """Stop `server` and tell those who are held; returns when all that was let in is answered, within
-        `grace` seconds."""
-        stopping = asyncio.create_task(server.stop(grace))
+        if leaving and self._inside == self._held:
+            return True
+        stopping = asyncio.create_task(server.stop(max(0.0, grace - (_now() - begun))))
         await asyncio.sleep(0)  # its first step takes no further call, and says so to every connection
         self._closed.set()
         await stopping
+        return False
 
     async def leave(self) -> None:
         """Tell those who are held, and everybody who comes now; returns when they know, and nobody is seen

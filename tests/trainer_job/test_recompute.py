@@ -50,8 +50,12 @@ def test_what_predictions_do_not_tell_and_an_older_record_lacks_is_no_difference
     assert main(["report", "--config", str(config), *VARIANTS, "--recompute"]) == 0
     assert "0 figures differ" in capsys.readouterr().out
     record["validation"]["domain_inference"]["confusion"][0][0] += 1
+    del record["validation"]["ece_raw"]
     path.write_text(json.dumps(record), encoding="utf-8")
     assert main(["report", "--config", str(config), *VARIANTS, "--recompute"]) == 1
+    said = capsys.readouterr().out
+    assert "validation/ece_raw: recorded None" in said
+    assert "2 figures differ" in said
 
 
 def test_missing_predictions_are_an_error_with_its_cure(

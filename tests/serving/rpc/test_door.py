@@ -29,12 +29,8 @@ class Stopping:
         await self.answered.wait()
 
 
-def close(door: Door, server: Stopping, grace: float = 10) -> asyncio.Task[None]:
-    async def hold_then_close() -> None:
-        await door.hold(grace)
-        await door.close(cast("grpc.aio.Server", server), grace / 2)
-
-    return asyncio.create_task(hold_then_close())
+def close(door: Door, server: Stopping, grace: float = 10, *, leaving: bool = False) -> asyncio.Task[bool]:
+    return asyncio.create_task(door.close(cast("grpc.aio.Server", server), grace, leaving=leaving))
 
 
 async def told(door: Door, remaining: float | None = None) -> Draining:
@@ -77,7 +73,7 @@ async def test_who_comes_while_it_closes_is_told_once_the_server_takes_no_more()
     assert not server.graces
     assert not late.done()
     assert (await late).retry_after == 0.25
-    assert server.graces == [5]  # it had begun before anybody was told
+    assert server.graces  # it had begun before anybody was told
     assert not closing.done()  # what it let in is still being answered
     server.answered.set()
     await closing
@@ -85,14 +81,15 @@ async def test_who_comes_while_it_closes_is_told_once_the_server_takes_no_more()
 
 
 async def test_who_was_let_in_is_waited_for_and_who_is_held_is_not() -> None:
-    door = Door()
+    door, server = Door(), Stopping()
     async with answered(door):
-        holding = asyncio.create_task(door.hold(10))
+        holding = close(door, server, leaving=True)
         await asyncio.sleep(0)
         late = asyncio.create_task(told(door))
         await asyncio.sleep(2 * module.QUIET)
         assert not holding.done()
     assert await holding
+    assert not server.graces
     assert not late.done()
     leaving = asyncio.create_task(door.leave())
     await late
@@ -102,10 +99,11 @@ async def test_who_was_let_in_is_waited_for_and_who_is_held_is_not() -> None:
 
 async def test_who_is_never_done_keeps_it_open_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST", 0.05)
-    door = Door()
+    door, server = Door(), Stopping()
+    server.answered.set()
     async with answered(door):
-        assert not await door.hold(10)
-        await asyncio.wait_for(door.leave(), 5)
+        assert not await close(door, server, leaving=True)
+    assert 9 < server.graces[0] < 10
 
 
 async def test_a_caller_in_a_hurry_keeps_half_of_its_time() -> None:
@@ -129,6 +127,7 @@ async def test_callers_who_never_pause_keep_it_open_for_a_while_only(monkeypatch
         callers.append(asyncio.create_task(told(door)))
         await asyncio.sleep(0.001)
     assert len(callers) > 20
+    assert 9 < server.graces[0] < 9.9  # the time that it took is taken from the grace
     assert {error.reason for error in await asyncio.gather(*callers)} == {"DRAINING"}
     server.answered.set()
     await closing
