@@ -2,11 +2,12 @@
 
 Three steps, each a number of sweeps that resume where they were stopped: `baseline` looks, on validation and
 with `none` alone, for the settings that all arms then share; `curve` trains every arm with every seed on 400,
-2,500 and 4,000 rows; `unseen` leaves one domain out at a time. `write` collects what is complete into tables
-and plots.
+2,500 and 4,000 rows; `unseen` leaves one domain out at a time. Where these sweeps saw a sample of the test
+rows, `whole` asks the kept models of the curve about all of them. `write` collects what is complete into
+tables and plots.
 
     python -m benchmarks.study all   --data DIR --out DIR
-    python -m benchmarks.study all   --data DIR --out DIR --reduced   # what two CPU cores can do in an hour
+    python -m benchmarks.study all   --data DIR --out DIR --reduced   # an evening on two CPU cores
     python -m benchmarks.study write --out DIR --docs docs
 
 It runs `stratified-train`, and reads results.json; it knows no training.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_report import write_study
+from benchmarks.study_whole import ask_whole
 
 CONFIG = Path(__file__).with_name("study.yaml")
 VARIANTS = ("none", "attention", "routing", "layers", "moe")
@@ -76,7 +78,7 @@ FULL = Scale(
 )
 REDUCED = Scale(
     name="reduced",
-    rows=(400, 2500),
+    rows=(400, 2500, 4000),
     seeds=5,
     arms=(*VARIANTS, "none:matched", "routing:shuffled"),
     tuning_rows=400,
@@ -164,6 +166,12 @@ class Study:
         for rows in self.scale.rows:
             self.sweep(f"rows-{rows}", self.scale.arms, self.scale.seeds, f"data.train_samples={rows}")
 
+    def whole(self) -> None:
+        """The curve's models on whole test splits, where its sweeps saw a sample."""
+        for folder in sorted(self.out.glob("rows-*")):
+            if (folder / "results" / "results.json").is_file():
+                print(ask_whole(folder, self.data), flush=True)
+
     def unseen(self) -> None:
         """Each domain left out once."""
         rows = f"data.train_samples={self.scale.unseen_rows}"
@@ -190,12 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["baseline", "curve", "unseen", "write", "all"])
+    parser.add_argument("step", choices=["baseline", "curve", "whole", "unseen", "write", "all"])
     parser.add_argument("--data", type=Path, help="folder of {domain}/{split}.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="where sweeps and their cache go")
     parser.add_argument("--docs", type=Path, help="folder for study-tables.md and images/; default: --out")
     parser.add_argument(
-        "--reduced", action="store_true", help="fewer rows, arms, steps: an hour on two CPU cores"
+        "--reduced", action="store_true", help="fewer rows, arms, steps: an evening on two CPU cores"
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="fewer than the scale has; may grow later")
     parser.add_argument(
@@ -209,10 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = replace(scale, seeds=options.seeds or scale.seeds)
     study = Study(options.data or Path(), options.out, scale, tuple(options.settings))
     study.out.mkdir(parents=True, exist_ok=True)
-    if options.step != "write" and not options.plain:
+    if options.step not in ("whole", "write") and not options.plain:
         study = replace(study, settings=(*study.baseline(), *study.settings))
     if options.step in ("curve", "all"):
         study.curve()
+    if options.step == "whole" or (options.step == "all" and options.reduced):
+        study.whole()
     if options.step in ("unseen", "all"):
         study.unseen()
     if options.step in ("write", "all"):

@@ -15,7 +15,7 @@ from trainer_job.tables import figure, markdown
 
 Record = dict[str, Any]
 # Gains over the baseline that the public experiment claimed, in points of accuracy relative to it (percent).
-CLAIMED = {
+CLAIMED: dict[int, dict[str, float]] = {
     400: {"attention": 27, "routing": 39, "moe": 36},
     2500: {"attention": 3.8, "routing": 1.0, "layers": 1.4, "moe": 1.7},
 }
@@ -43,11 +43,13 @@ def write_study(out: Path, docs: Path) -> list[Path]:
 
 
 def records(out: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
-    """Folder and record of each sweep with a finished unit."""
+    """Folder and record of each sweep with a finished unit; that of whole test splits where it was made."""
     for path in sorted(out.glob(f"{pattern}/results/results.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        folder = path.parents[1]
+        whole = folder / "whole.json"
+        record = json.loads((whole if whole.is_file() else path).read_text(encoding="utf-8"))
         if record["variants"]:
-            yield path.parents[1], record
+            yield folder, record
 
 
 def baseline_table(tried: dict[str, Any]) -> str:

@@ -1,0 +1,93 @@
+"""The study's sweeps asked about whole test splits, and its tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import study
+from benchmarks.study_report import write_study
+from benchmarks.study_whole import NAME, ask_whole
+from tests.trainer_job.tiny import Tiny, make_tiny, train_here
+from trainer_job import results
+from trainer_job.launch import Devices
+from trainer_job.ranks import StopFlag
+from trainer_job.units import Layout, record_identity
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def sweep(data: Tiny, folder: Path, *settings: str) -> dict[str, Any]:
+    """Train `none` and `routing` in this process; the record of it."""
+    chosen = ("variants=[none, routing]", "seeds=[0]", "training.epochs=1", *settings)
+    config = data.config(folder, *chosen)
+    layout = Layout.of(config)
+    assert train_here(config, flag=StopFlag(None)) == 0
+    record_identity(layout, config)
+    built = results.build(
+        config, layout, status="complete", command=["study"], devices=Devices("cpu", 1), samples=200
+    )
+    return results.write(layout, built)
+
+
+@pytest.fixture(scope="module")
+def out(data: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished sweeps: `rows-40` saw 20 test rows, `rows-80` saw them all."""
+    place = tmp_path_factory.mktemp("study")
+    sweep(data, place / "rows-40", "data.train_samples=40", "data.test_samples=20")
+    sweep(data, place / "rows-80", "data.train_samples=80", "data.test_samples=null")
+    return place
+
+
+def test_where_all_test_rows_were_seen_the_figures_are_those_of_the_sweep(out: Path, data: Tiny) -> None:
+    folder = out / "rows-80"
+    record = json.loads((folder / "results" / "results.json").read_text(encoding="utf-8"))
+    whole = json.loads(ask_whole(folder, data.root, samples=2000).read_text(encoding="utf-8"))
+    for name, entry in record["variants"].items():
+        for metric in ("accuracy", "macro_f1", "ece"):
+            expected = entry["test"][metric]["mean"]
+            assert whole["variants"][name]["test"][metric]["mean"] == pytest.approx(expected, abs=1e-5)
+    assert [entry["delta"] for entry in whole["comparisons"]] == pytest.approx(
+        [entry["delta"] for entry in record["comparisons"]]
+    )
+
+
+def test_the_rows_that_were_left_out_are_asked_too(out: Path, data: Tiny) -> None:
+    folder = out / "rows-40"
+    whole = json.loads(ask_whole(folder, data.root).read_text(encoding="utf-8"))
+    assert whole["variants"]["none"]["test"]["n"] == 2 * 60
+    assert whole["selected"] == json.loads((folder / "results" / "results.json").read_text())["selected"]
+
+
+def test_what_was_asked_is_not_asked_again(out: Path, data: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    ask_whole(out / "rows-40", data.root)
+    kept = out / "rows-40" / "results" / "none" / "seed-0" / NAME
+    made = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    ask_whole(out / "rows-40", data.root)
+    assert (kept.stat().st_mtime_ns, capsys.readouterr().err) == (made, "")
+
+
+def test_other_training_rows_are_refused(out: Path, data: Tiny, tmp_path: Path) -> None:
+    for path in data.root.glob("*.jsonl"):
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / path.name).write_text("".join(kept[: 30 if "train" in path.name else None]))
+    with pytest.raises(SystemExit, match=r"films: trained on .*, these files give"):
+        ask_whole(out / "rows-80", tmp_path)
+
+
+def test_tables_hold_every_arm_and_the_whole_test_splits(out: Path, data: Tiny, tmp_path: Path) -> None:
+    study.main(["whole", "--out", str(out), "--data", str(data.root)])
+    study.main(["write", "--out", str(out), "--docs", str(tmp_path)])
+    text = (tmp_path / "study-tables.md").read_text(encoding="utf-8")
+    assert "### 40 training rows, 120 test rows" in text
+    assert "### 80 training rows, 120 test rows" in text
+    assert text.count("| routing | 1 |") == 2
+    assert (tmp_path / "images" / "study-curve.png").stat().st_size > 10_000
+    assert write_study(tmp_path, tmp_path) == [tmp_path / "study-tables.md"]  # nothing finished: no tables
