@@ -27,12 +27,12 @@ from transformers import PreTrainedModel
 from stratified_models import controls
 from stratified_models.calibration import GateFit, calibrate_
 from stratified_models.config import StratifiedConfig
-from stratified_models.domains import DomainHead
+from stratified_models.domains import DomainHead, DomainReading
 from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
 from stratified_models.objective import Encoded, content_mean, describe, objective
 from stratified_models.outputs import StratifiedOutput
-from stratified_models.registry import family_of, gate_of, scores_of, variant_of
+from stratified_models.registry import family_of, gate_of, scores_of, variant_of, words_of
 from stratified_models.tokens import never_empty, token_masks
 
 __all__ = ["StratifiedForSequenceClassification"]
@@ -53,7 +53,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # Trainer must not rescale: the loss is a mean already
     _supports_sdpa = True
-    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"gate", "domain_head"}  # noqa: RUF012  as its base declares it
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"gate", "domain_head", "domain_words"}  # noqa: RUF012  as its base declares it
     average_over_ranks: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, config: StratifiedConfig) -> None:
@@ -71,6 +71,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             dropout=config.domain_dropout,
             gain=config.domain_gain,
         )
+        self.domain_words = words_of(config)
         self.variant = variant_of(config, self.family)
         self.gate = gate_of(config) if config.has_gate else None
         if self.gate is not None and config.control == "random_gate":
@@ -145,7 +146,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         hidden, mask, valid, content = self._run_lower(input_ids, attention_mask, inputs_embeds)
         strata, read = Strata.nothing(valid), self.family.gate_input(hidden)
         pooled = content_mean(read, content)
-        domain = self.domain_head(pooled, domain_id)
+        domain = self._read_domain(pooled, domain_id, input_ids, content)
         gate = self._read_strata(read, pooled, content, domain.weights, input_ids)
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
@@ -169,6 +170,15 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
     ) -> tuple[Tensor, Tensor]:
         """Valid and content tokens, each (B, T) bool."""
         return token_masks(input_ids, attention_mask, hidden, special=self.config.special_token_ids)
+
+    def _read_domain(
+        self, pooled: Tensor, domain_id: Tensor | None, input_ids: Tensor | None, content: Tensor
+    ) -> DomainReading:
+        """The rows' domains, by the head and, where there is a table of words and there are ids, by both."""
+        words = None
+        if self.domain_words is not None and input_ids is not None:
+            words = self.domain_words(input_ids, content)
+        return cast(DomainReading, self.domain_head(pooled, domain_id, words))
 
     def _read_strata(
         self, hidden: Tensor, pooled: Tensor, content: Tensor, domains: Tensor, input_ids: Tensor | None

@@ -34,6 +34,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         matched_variant: the variant whose added parameters the control `matched` equals.
         unknown_score: which of `UNKNOWN_SCORES` says how far out of domain a text is.
         unknown_rows: training rows kept for the fitted scores; 0 until they are fitted.
+        domain_words: whether a table of words speaks beside the domain head; False until it is fitted.
         domains: domain names; a domain id is a position in this list, −1 means unknown.
         domain_labels: for each domain the ids of the labels that its data has.
         num_strata: K, number of strata.
@@ -76,6 +77,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     matched_variant: str = "routing"
     unknown_score: str = "energy"
     unknown_rows: int = 0
+    domain_words: bool = False
     domains: list[str] | tuple[str, ...] = ("default",)
     domain_labels: list[list[int]] | None = None
     num_strata: int = 8

@@ -67,13 +67,14 @@ class DomainHead(nn.Module):
             init.zeros_(self.class_bias)
         init.copy_(self.allowed, torch.tensor(self._allowed))
 
-    def forward(self, pooled: Tensor, domain_id: Tensor | None) -> DomainReading:
+    def forward(self, pooled: Tensor, domain_id: Tensor | None, words: Tensor | None = None) -> DomainReading:
         """Read the domain of each row.
 
         Args:
             pooled: mean hidden state over content tokens, (B, D).
             domain_id: given domains, (B,), −1 (or any id that does not exist) where unknown; None is all
                 unknown.
+            words: scores to add, (B, N); energy is that of the head's own.
 
         In training each given id is hidden from the weights with probability `dropout`, drawn from torch's
         global generator; the head's own loss still sees it through `known`.
@@ -82,6 +83,7 @@ class DomainHead(nn.Module):
             read = self.gain * pooled.detach().to(self.weight.dtype)
             logits = read @ self.weight.T + self.bias  # (B, N)
             energy = -torch.logsumexp(logits, dim=-1)
+            logits = logits if words is None else logits + words.to(logits.dtype)
             inferred = torch.softmax(logits.detach(), dim=-1)
             if domain_id is None:
                 return DomainReading(logits, inferred, energy, torch.zeros_like(energy, dtype=torch.bool))

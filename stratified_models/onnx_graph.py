@@ -18,7 +18,7 @@ __all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet"]
 
 SMALL = 16
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
-KEPT_FP32 = ("model.gate", "model.domain_head", "model.pooler", "model.classifier")
+KEPT_FP32 = ("model.gate", "model.domain_head", "model.domain_words", "model.pooler", "model.classifier")
 
 
 def forget_origins(graph_model: Any) -> None:

@@ -17,6 +17,7 @@ from stratified_models.backbones.distilbert import DistilBert, bert_to_distilber
 from stratified_models.backbones.gpt2 import Gpt2
 from stratified_models.backbones.roberta import Roberta
 from stratified_models.config import StratifiedConfig
+from stratified_models.domain_words import DomainWords
 from stratified_models.errors import BackboneError
 from stratified_models.gate import StratumGate
 from stratified_models.hooks import Variant
@@ -102,6 +103,13 @@ def scores_of(config: StratifiedConfig) -> FeatureScores | None:
     if not config.unknown_rows:
         return None
     return FeatureScores(width=config.hidden_size, domains=len(config.domains), rows=config.unknown_rows)
+
+
+def words_of(config: StratifiedConfig) -> DomainWords | None:
+    """Room for the fitted table of words; None until there is one."""
+    if not config.domain_words:
+        return None
+    return DomainWords(vocabulary=config.backbone_config.vocab_size, domains=len(config.domains))
 
 
 def added_parameters(config: StratifiedConfig, family: Family, variant: str) -> int:

@@ -30,6 +30,7 @@ class Trace(NamedTuple):
         states: h^(0) … h^(L), each (B, T, D): embeddings, then every block's output.
         content: tokens that count, (B, T) bool.
         pooled: what the domain head reads, (B, D).
+        domain_logits: what is said of the domains, (B, N).
         gate: the strata; None for a model without.
         router: per expert block, each token's probabilities over experts, (B, T, E).
     """
@@ -37,6 +38,7 @@ class Trace(NamedTuple):
     states: tuple[Tensor, ...]
     content: Tensor
     pooled: Tensor
+    domain_logits: Tensor
     gate: GateReading | None
     router: tuple[Tensor, ...]
 
@@ -56,14 +58,15 @@ def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attenti
         states.append(model._run_block(index, states[-1], mask, strata)[0])
     read = family.gate_input(states[-1])
     pooled = content_mean(read, content)
-    gate = model._read_strata(read, pooled, content, model.domain_head(pooled, None).weights, input_ids)
+    domain = model._read_domain(pooled, None, input_ids, content)
+    gate = model._read_strata(read, pooled, content, domain.weights, input_ids)
     if gate is not None:
         strata = Strata(gate.posterior, gate.posterior, valid)
     router: list[Tensor] = []
     for index in config.stratified_blocks:
         with _watching(model._hooks(index), strata, router):
             states.append(model._run_block(index, states[-1], mask, strata)[0])
-    return Trace(tuple(states), content, pooled, gate, tuple(router))
+    return Trace(tuple(states), content, pooled, domain.logits, gate, tuple(router))
 
 
 @contextmanager

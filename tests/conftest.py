@@ -12,8 +12,12 @@ QUALITY = {"per_domain": {"imdb": {"loss_points": 0.25}}}
 
 
 def moved_bundle(directory: Path, variant: str) -> Bundle:
-    """A bundle of three blocks whose zero-initialised parts were moved away from zero."""
+    """A bundle of three blocks whose zero-initialised parts were moved away from zero, with a table of
+    words."""
+    import torch
+
     from stratified_models import load_tokenizer
+    from stratified_models.registry import words_of
     from stratified_models.testing import tiny_backbone, tiny_bundle
     from tests.stratified_models.conftest import move_
 
@@ -21,6 +25,11 @@ def moved_bundle(directory: Path, variant: str) -> Bundle:
     bundle = tiny_bundle(directory, variant=variant)
     tokenizer = load_tokenizer(bundle.path, max_length=64)
     model = move_(load_model(bundle))
+    model.config.domain_words = True
+    words = words_of(model.config)
+    assert words is not None
+    model.domain_words = words
+    words.table.normal_(generator=torch.Generator().manual_seed(2))
     return write_bundle(directory, model=model, tokenizer=tokenizer, manifest=bundle.manifest, card="# tiny")
 
 

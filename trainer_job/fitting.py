@@ -1,8 +1,8 @@
-"""After training: what is fitted on training rows to the finished encoder, the domain head and the
-out-of-domain score.
+"""After training: what is fitted on training rows to the finished encoder, the domain head, the words
+beside it, and the out-of-domain score.
 
-It does not know how either is computed; see `stratified_models.domain_fit`, `stratified_models.unknown` and
-`stratified_models.left_out`.
+It does not know how either is computed; see `stratified_models.domain_fit`, `stratified_models.domain_words`,
+`stratified_models.unknown` and `stratified_models.left_out`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def fit_to_encoder(run: UnitRun, trainer: UnitTrainer) -> dict[str, float]:
     trainer.seen = None  # the last evaluation knew another head, and no such score
     if config.domain_fit_rows:
         _fit_domain_head(run, model, rows)
+        if config.domain_words:
+            _fit_domain_words(run, model, batches, rows)
     return _fit_unknown(run, model, rows, score)
 
 
@@ -57,6 +59,20 @@ def _fit_domain_head(run: UnitRun, model: Any, rows: PooledRows) -> None:
         log = structlog.get_logger("unit").bind(unit=run.unit.name)
         before, after = round(found.before, 4), round(found.after, 4)
         log.info("domain_head_fitted", rows=found.rows, loss_before=before, loss_after=after)
+
+
+def _fit_domain_words(run: UnitRun, model: Any, batches: list[dict[str, Any]], rows: PooledRows) -> None:
+    """Fit the table of words to what the head leaves unsaid; every rank gets that of rank 0."""
+    from stratified_models.domain_words import fit_domain_words_
+
+    found = fit_domain_words_(model, batches, rows)
+    if world_size() > 1:
+        dist.broadcast(model.domain_words.table, src=0)
+    if run.rank == 0:
+        figures = {"loss_before": round(found.before, 4), "loss_after": round(found.after, 4)}
+        structlog.get_logger("unit").info(
+            "domain_words_fitted", unit=run.unit.name, words=found.words, **figures
+        )
 
 
 def _fit_unknown(run: UnitRun, model: Any, rows: PooledRows, score: str) -> dict[str, float]:

@@ -74,3 +74,17 @@ def test_a_score_that_is_named_is_not_compared(tiny: Tiny, tmp_path: Path, score
     bound = json.loads((unit / "unit.json").read_text("utf-8"))["calibration"]["out_of_domain"]
     assert (bound["score"], bound["left_out"]) == (score, None)
     assert "left out" not in (unit / "bundle" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_words_beside_the_head_are_fitted_where_asked(tiny: Tiny, tmp_path: Path, wanted: bool) -> None:
+    config = three_domains(tiny, tmp_path, f"model.domain_words={str(wanted).lower()}")
+    assert train_here(config, flag=StopFlag(None)) == 0
+    unit = Layout.of(config).unit(Unit("none", 0))
+    model = load_model(read_bundle(unit / "bundle"))
+    assert model.config.domain_words == wanted
+    assert (model.domain_words is not None and bool(model.domain_words.table.any())) == wanted
+    if wanted:
+        record = json.loads((unit / "unit.json").read_text("utf-8"))
+        by_domain = record["test"]["domain_inference"]["by_domain"]
+        assert by_domain["trains"] == 1.0  # by words that the other domains lack

@@ -42,6 +42,9 @@ class ModelConfig(Settings):
         ge=0,
         description="rows a domain that the domain head is fitted to after training; 0: as trained",
     )
+    domain_words: bool = Field(
+        True, description="with that fit: a table of what each word says of the domain, beside the head"
+    )
     domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
     geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
     balance_loss: float = Field(0.01, ge=0, description="weight of the experts' balance loss")

@@ -78,7 +78,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
     }
     record["unknown"] = left_out(reading, record["domains"], seed=order.seed)
-    said = domain_logits(model, reading).argmax(axis=1)
+    said = reading.domain_logits.argmax(axis=1)
     record["confusion"] = domain_inference(said, reading.domains, record["domains"])
     record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
     if order.before:
@@ -88,15 +88,6 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
             earlier, layer=layer, strata=reading.strata if same else None, seed=order.seed
         )
     return dict(plain(record))
-
-
-def domain_logits(model: Any, reading: Reading) -> np.ndarray:
-    """What the model's domain head says of every text, (R, N)."""
-    import torch
-
-    with torch.inference_mode():
-        found: np.ndarray = model.domain_head(torch.from_numpy(reading.features), None).logits.cpu().numpy()
-    return found
 
 
 def strange(

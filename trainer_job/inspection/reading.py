@@ -42,6 +42,7 @@ class Reading:
         routing: by expert block, router probabilities, (M, E).
         labels, domains: of the texts, (R,).
         features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
+        domain_logits: what the model says of the texts' domains, (R, N).
         tokens_read: content tokens before sampling.
     """
 
@@ -54,6 +55,7 @@ class Reading:
     domains: np.ndarray
     features: np.ndarray
     counts: np.ndarray
+    domain_logits: np.ndarray
     tokens_read: int
 
     @property
@@ -106,12 +108,14 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     each = max(1, -(-tokens // len(ids)))
     store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
     counts = np.zeros(len(ids), np.int64)
+    said = np.zeros((len(ids), len(model.config.domains)), np.float32)
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
         seen = trace(model, input_ids.to(model.device), mask.to(model.device))
         features[places] = seen.pooled.float().cpu().numpy()
         counts[places] = seen.content.sum(-1).cpu().numpy()
+        said[places] = seen.domain_logits.float().cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
     if not store.row:
         raise DataError("the texts hold no content token; give texts with words")
@@ -125,6 +129,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         domains=texts.domains,
         features=features,
         counts=counts,
+        domain_logits=said,
         tokens_read=store.read,
     )
 
