@@ -31,7 +31,7 @@ __all__ = ["DomainWords", "WordFit", "fit_domain_words_"]
 
 PENALTY = 1e-4  # of 3e-5 … 3e-4 the best on validation rows of five domains
 FEWEST_ROWS = 2  # in which a word must occur: of one seen once, nothing is known but where
-ROUNDS = 200
+ROUNDS, HISTORY = 200, 10  # each step remembered is two tables more in memory
 
 
 class WordFit(NamedTuple):
@@ -147,7 +147,9 @@ def _minimise(words: Tensor, said: Tensor, domain: Tensor, penalty: float) -> Te
     """
     table = torch.zeros(words.shape[1], said.shape[1], dtype=torch.double)
     truth, turned = nn.functional.one_hot(domain, said.shape[1]), words.t().coalesce()
-    search = torch.optim.LBFGS([table], max_iter=ROUNDS, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        [table], max_iter=ROUNDS, history_size=HISTORY, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+    )
 
     def objective() -> Tensor:
         scores = said + words @ table
