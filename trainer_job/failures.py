@@ -19,6 +19,7 @@ from trainer_job.units import Unit
 
 MOST_ATTEMPTS = 3
 OUT_OF_MEMORY = "OutOfMemory"
+WORKER_LOST = "WorkerLost"  # ended by a signal, without a word
 STALLED = "Stalled"
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "std::bad_alloc")
 _KINDS: dict[str, type[JobError]] = {

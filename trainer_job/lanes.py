@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from trainer_job.config import RunConfig
-from trainer_job.failures import STALLED, Failure, clear_failures, read_failure
+from trainer_job.failures import STALLED, WORKER_LOST, Failure, clear_failures, read_failure
 from trainer_job.files import write_json
 from trainer_job.heartbeat import Watch, culprit, forget, main_first
 from trainer_job.launch import Devices, worker_environment
@@ -84,7 +84,7 @@ class Lane:
             return found
         running = self.running()
         message = f"the worker ended with {describe_exit(code)}"
-        return Failure(running[0] if running else None, "WorkerLost", message, 1)
+        return Failure(running[0] if running else None, WORKER_LOST, message, 1)
 
     def _stalled(self, watch: Watch) -> bool:
         """Whether a rank makes no progress; then its stack is logged and kept."""

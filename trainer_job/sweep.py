@@ -18,7 +18,7 @@ import structlog
 from trainer_job import lock
 from trainer_job.config import RunConfig
 from trainer_job.errors import JobError, PartialFailure, Preempted, TrainingFailed
-from trainer_job.failures import OUT_OF_MEMORY, Failure, Ledger
+from trainer_job.failures import OUT_OF_MEMORY, WORKER_LOST, Failure, Ledger
 from trainer_job.files import read_json
 from trainer_job.folder import check_folder, source_signature
 from trainer_job.lanes import Command, Lane, deal, run_lanes
@@ -174,7 +174,7 @@ class Sweep:
             on_tick=self._tick,
         )
         self._tick()
-        self._consequences(lanes, ended)
+        self._consequences(lanes, ended, progress=self.pending() != units)
         if units and self.pending() == units and all(code == 0 for code, _ in ended):
             raise JobError(
                 "the worker ended well but finished nothing; run again, and report this if it comes back"
@@ -189,14 +189,16 @@ class Sweep:
             self._write("running")
             self.recorded = count
 
-    def _consequences(self, lanes: list[Lane], ended: list[tuple[int, Failure | None]]) -> None:
+    def _consequences(
+        self, lanes: list[Lane], ended: list[tuple[int, Failure | None]], *, progress: bool
+    ) -> None:
         failures = [failure for _, failure in ended if failure is not None]
         running = [unit for lane in lanes for unit in lane.running()]
         saved = [unit for unit in self.units if read_status(self.layout.unit(unit))["state"] == "preempted"]
         if self.stop.requested or (saved and not failures):
             self._preempt(running)
         for failure in sorted(failures, key=lambda item: item.unit is None):  # what ends the job comes last
-            self._judge(failure)
+            self._judge(failure, progress=progress)
 
     def _preempt(self, running: list[Unit]) -> None:
         for unit in running:  # no checkpoint of this moment; the last complete one counts
@@ -209,8 +211,12 @@ class Sweep:
             "finished units and checkpoints are kept: run the same command to go on"
         )
 
-    def _judge(self, failure: Failure) -> None:
+    def _judge(self, failure: Failure, *, progress: bool) -> None:
         """Decide after a failure: end the job, give the unit up, or try it again."""
+        if failure.unit is None and failure.kind == WORKER_LOST and progress:
+            # Between two units, or after the last: each such life finishes one more, so they come to an end.
+            self.log.warning("worker_lost", error=failure.message)
+            return
         if failure.unit is None:
             self._write_anyway("partial")
             raise failure.as_error()

@@ -72,7 +72,7 @@ for variant, seed in order["units"]:
         sys.exit(75)
     if act == "idle":
         sys.exit(0)
-    if act != "ok":
+    if act not in ("ok", "killed when done"):
         write_failure(layout.state, TrainingFailed(act), unit=unit, rank=0)
         sys.exit(42)
     ident = identity(unit, fingerprint=fingerprint, config_digest=digest)
@@ -80,6 +80,8 @@ for variant, seed in order["units"]:
     write_json(folder / "unit.json", record)
     write_json(folder / "bundle" / "manifest.json", {})
     write_status(folder, "complete")
+    if act == "killed when done":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -160,6 +162,16 @@ def test_a_killed_worker_is_tried_again(stage: Callable[..., Stage]) -> None:
     case = stage(moe=["kill", "ok"])
     assert case.run()
     assert case.attempts == ["none:0", "moe:0", "moe:0"]
+
+
+@pytest.mark.parametrize("variant", ["none", "moe"])
+def test_a_worker_that_is_killed_between_units_or_after_the_last_costs_nothing(
+    stage: Callable[..., Stage], variant: str
+) -> None:
+    case = stage(**{variant: ["killed when done"]})
+    assert case.run()
+    assert case.attempts == ["none:0", "moe:0"]
+    assert case.records[-1] == "complete"
 
 
 def test_the_same_failure_twice_gives_one_unit_up_and_ends_in_70(stage: Callable[..., Stage]) -> None:
