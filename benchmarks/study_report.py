@@ -43,13 +43,27 @@ def write_study(out: Path, docs: Path) -> list[Path]:
 
 
 def records(out: Path, pattern: str) -> Iterator[tuple[Path, Record]]:
-    """Folder and record of each sweep with a finished unit; that of whole test splits where it was made."""
-    for path in sorted(out.glob(f"{pattern}/results/results.json")):
-        folder = path.parents[1]
-        whole = folder / "whole.json"
-        record = json.loads((whole if whole.is_file() else path).read_text(encoding="utf-8"))
-        if record["variants"]:
-            yield folder, record
+    """Folder and record of each sweep with a finished unit.
+
+    The records of whole test splits if each sweep has one of its present units; points on unlike test rows
+    would not be a curve.
+    """
+    paths = sorted(out.glob(f"{pattern}/results/results.json"))
+    found = [(path.parents[1], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    found = [(folder, record) for folder, record in found if record["variants"]]
+    kept = [(folder, _whole(folder)) for folder, _ in found]
+    if all(
+        whole and whole["units"] == record["units"]
+        for (_, whole), (_, record) in zip(kept, found, strict=True)
+    ):
+        found = kept
+    yield from found
+
+
+def _whole(folder: Path) -> Record:
+    path = folder / "whole.json"
+    read: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read
 
 
 def baseline_table(tried: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def ask_whole(folder: Path, data: Path, *, samples: int = 2000) -> Path:
     units = finished_records(layout, config_digest=record["config_hash"])
     for number, unit in enumerate(units):
         path = layout.results / unit["path"] / NAME
-        if not path.is_file():
+        if not _asked(path):
             print(f"{folder.name}: {unit['path']}, {number + 1} of {len(units)}", file=sys.stderr, flush=True)
             _ask(path, unit, tables["test"], corpus.labels)
     record |= _figures(config, layout, units, corpus, selected=record["selected"], samples=samples)
@@ -82,6 +82,12 @@ def _figures(
     baselines = {"majority": majority(corpus), "tfidf_logreg": tfidf_logreg(corpus)}
     words = verdict(selected, comparisons, variants, baselines)
     return {"variants": variants, "comparisons": comparisons, "baselines": baselines, "verdict": words}
+
+
+def _asked(path: Path) -> bool:
+    """Whether the unit's answers are there, and of its present weights."""
+    made = path.with_name("unit.json").stat().st_mtime_ns
+    return path.is_file() and path.stat().st_mtime_ns >= made
 
 
 def _check_training_rows(record: Mapping[str, Any], corpus: Any) -> None:

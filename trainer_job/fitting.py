@@ -1,7 +1,7 @@
 """After training: what is fitted on training rows to the finished encoder, the domain head, the words
 beside it, and the out-of-domain score.
 
-It does not know how either is computed; see `stratified_models.domain_fit`, `stratified_models.domain_words`,
+It does not know how any is computed; see `stratified_models.domain_fit`, `stratified_models.domain_words`,
 `stratified_models.unknown` and `stratified_models.left_out`.
 """
 

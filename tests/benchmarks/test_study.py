@@ -72,6 +72,9 @@ def test_what_was_asked_is_not_asked_again(out: Path, data: Tiny, capsys: pytest
     capsys.readouterr()
     ask_whole(out / "rows-40", data.root)
     assert (kept.stat().st_mtime_ns, capsys.readouterr().err) == (made, "")
+    kept.with_name("unit.json").touch()  # as a unit that was trained again
+    ask_whole(out / "rows-40", data.root)
+    assert kept.stat().st_mtime_ns > made
 
 
 def test_other_training_rows_are_refused(out: Path, data: Tiny, tmp_path: Path) -> None:
@@ -90,4 +93,8 @@ def test_tables_hold_every_arm_and_the_whole_test_splits(out: Path, data: Tiny, 
     assert "### 80 training rows, 120 test rows" in text
     assert text.count("| routing | 1 |") == 2
     assert (tmp_path / "images" / "study-curve.png").stat().st_size > 10_000
+    (out / "rows-80" / "whole.json").unlink()
+    study.main(["write", "--out", str(out), "--docs", str(tmp_path)])
+    text = (tmp_path / "study-tables.md").read_text(encoding="utf-8")
+    assert "### 40 training rows, 20 test rows" in text  # all of whole splits, or none
     assert write_study(tmp_path, tmp_path) == [tmp_path / "study-tables.md"]  # nothing finished: no tables
