@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.study_where import where_table
 from trainer_job.plots import colour
 from trainer_job.tables import figure, markdown
 
@@ -32,6 +33,8 @@ def write_study(out: Path, docs: Path) -> list[Path]:
     parts += [rows_table(rows, record) for rows, record in sorted(curve.items())]
     if curve:
         parts.append(claims_table(curve))
+    if curve and all("where" in record for record in curve.values()):
+        parts.append(where_table(curve))
     if unseen:
         parts.append(unseen_table(unseen))
     docs.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.study_where import where
+
 BATCH = 64
 NAME = "whole-test.parquet"
 
@@ -51,14 +53,22 @@ def ask_whole(folder: Path, data: Path, *, samples: int = 2000) -> Path:
         if not _asked(path):
             print(f"{folder.name}: {unit['path']}, {number + 1} of {len(units)}", file=sys.stderr, flush=True)
             _ask(path, unit, tables["test"], corpus.labels)
-    record |= _figures(config, layout, units, corpus, selected=record["selected"], samples=samples)
+    cut = np.asarray(tables["test"]["length"]) >= config.model.max_length
+    record |= _figures(config, layout, units, corpus, cut=cut, selected=record["selected"], samples=samples)
     target = folder / "whole.json"
     target.write_text(json.dumps(plain(record), indent=1), encoding="utf-8")
     return target
 
 
 def _figures(
-    config: Any, layout: Any, units: list[dict[str, Any]], corpus: Any, *, selected: Any, samples: int
+    config: Any,
+    layout: Any,
+    units: list[dict[str, Any]],
+    corpus: Any,
+    *,
+    cut: np.ndarray,
+    selected: Any,
+    samples: int,
 ) -> dict[str, Any]:
     """What results.json says of test, of the whole splits instead; what was chosen on validation stays."""
     from trainer_job.baselines import majority, tfidf_logreg
@@ -68,11 +78,12 @@ def _figures(
     from trainer_job.selection import Predictions, compare, verdict
 
     said: dict[str, list[np.ndarray]] = {}
+    gold, places = np.asarray(corpus.splits["test"]["label"], dtype=np.int64), []
     for unit in units:
         rows = read_arrays(layout.results / unit["path"] / NAME, labels=corpus.labels)["test"]
         unit["test"] = metrics_of(rows, corpus, temperature=unit["calibration"]["temperature"])
         said.setdefault(unit["variant"], []).append(rows["logits"].argmax(axis=1))
-    gold = np.asarray(corpus.splits["test"]["label"], dtype=np.int64)
+        places.append(where(unit, said[unit["variant"]][-1] == gold, cut))
     splits = {
         "validation": load_predictions(layout, units, "validation"),
         "test": Predictions(gold, {name: np.stack(runs) for name, runs in said.items()}),
@@ -81,7 +92,8 @@ def _figures(
     variants = summarise(config, units, splits, samples=samples)
     baselines = {"majority": majority(corpus), "tfidf_logreg": tfidf_logreg(corpus)}
     words = verdict(selected, comparisons, variants, baselines)
-    return {"variants": variants, "comparisons": comparisons, "baselines": baselines, "verdict": words}
+    figures = {"variants": variants, "comparisons": comparisons, "baselines": baselines, "verdict": words}
+    return figures | {"where": places}
 
 
 def _asked(path: Path) -> bool:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import study
 from benchmarks.study_report import write_study
+from benchmarks.study_where import where, where_table
 from benchmarks.study_whole import NAME, ask_whole
 from tests.trainer_job.tiny import Tiny, make_tiny, train_here
 from trainer_job import results
@@ -65,6 +67,36 @@ def test_the_rows_that_were_left_out_are_asked_too(out: Path, data: Tiny) -> Non
     assert whole["selected"] == json.loads((folder / "results" / "results.json").read_text())["selected"]
 
 
+def test_differences_are_taken_seed_by_seed() -> None:
+    def unit(variant: str, seed: int, right: list[int], ece: float) -> dict[str, Any]:
+        test = {"worst_domain": {"macro_f1": 0.5 + 0.1 * seed}, "per_domain": {"films": {"ece": ece}}}
+        told = {"variant": variant, "seed": seed, "test": test}
+        return where(told, np.array(right, dtype=bool), np.array([True, True, False, False]))
+
+    entries = [
+        unit("none", 0, [0, 0, 1, 1], 0.1),
+        unit("none", 1, [0, 1, 1, 1], 0.2),
+        unit("moe", 1, [1, 1, 1, 0], 0.3),
+        unit("moe", 0, [1, 0, 1, 1], 0.1),
+    ]
+    none, moe = where_table({40: {"where": entries}}).splitlines()[-2:]
+    assert none == "| 40 | none | 0.550 | 0.150 | 0.250 | 1.000 |"
+    assert moe == "| 40 | moe | +0.000 ± 0.000 | +0.050 ± 0.050 | +0.500 ± 0.000 | -0.250 ± 0.250 |"
+
+
+def test_texts_that_no_unit_met_have_no_figure() -> None:
+    told = {
+        "variant": "none",
+        "seed": 0,
+        "test": {"worst_domain": {"macro_f1": 0.5}, "per_domain": {"films": {"ece": 0.1}}},
+    }
+    entry = where(told, np.array([True]), np.array([False]))
+    assert (entry["cut"], entry["uncut"]) == (None, 1.0)
+    assert (
+        where_table({40: {"where": [entry]}}).splitlines()[-1] == "| 40 | none | 0.500 | 0.100 | – | 1.000 |"
+    )
+
+
 def test_what_was_asked_is_not_asked_again(out: Path, data: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     ask_whole(out / "rows-40", data.root)
     kept = out / "rows-40" / "results" / "none" / "seed-0" / NAME
@@ -92,6 +124,7 @@ def test_tables_hold_every_arm_and_the_whole_test_splits(out: Path, data: Tiny, 
     assert "### 40 training rows, 120 test rows" in text
     assert "### 80 training rows, 120 test rows" in text
     assert text.count("| routing | 1 |") == 2
+    assert text.count("### Where strata could pay") == 1
     assert (tmp_path / "images" / "study-curve.png").stat().st_size > 10_000
     (out / "rows-80" / "whole.json").unlink()
     study.main(["write", "--out", str(out), "--docs", str(tmp_path)])
