@@ -22,7 +22,7 @@ from trainer_job.files import plain, write_json, write_text
 from trainer_job.inspection import figures
 from trainer_job.inspection.drawing import draw
 from trainer_job.inspection.reading import Reading, Texts, read_model, read_rows, read_texts
-from trainer_job.inspection.strange import foreign_rows, strange_figures
+from trainer_job.inspection.strange import foreign_rows, strange_figures, unseen_domains
 
 ROWS = 1500  # texts of a configuration that are read: their tokens outnumber what is looked at anyway
 
@@ -93,7 +93,9 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
 def strange(
     model: Any, tokenizer: Any, texts: Texts, reading: Reading, *, seed: int
 ) -> dict[str, Any] | None:
-    """How each score tells broken and foreign input from the texts at hand."""
+    """How each score tells broken and foreign input, and domains never seen, from the texts at hand."""
+    import torch
+
     foreign = foreign_rows(texts.texts, tokenizer, max_length=model.config.max_length, seed=seed)
     own = tokenizer(texts.texts, truncation=True, max_length=model.config.max_length)["input_ids"]
     seen = {kind: read_rows(model, rows) for kind, rows in foreign.items()}
@@ -101,6 +103,10 @@ def strange(
     if model.gate is not None:
         geometry = {kind: values[1] for kind, values in seen.items()} | {"known": read_rows(model, own)[1]}
     foreign_read = {kind: values[0] for kind, values in seen.items()}
+    for name, chosen in unseen_domains(texts).items():
+        foreign_read[name] = reading.rows.take(torch.from_numpy(chosen))
+        if geometry is not None:
+            geometry[name] = geometry["known"][chosen]
     return strange_figures(reading.rows, foreign_read, geometry=geometry, seed=seed)
 
 
@@ -150,10 +156,13 @@ def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], envir
         raise ConfigError(
             f"{order.data}: domains {list(corpus.domains)} are none of the model's {domains}; give its own"
         )
-    of_rows = np.array(ids)[np.asarray(rows["domain_id"])]
+    domain_id = np.asarray(rows["domain_id"])
+    of_rows = np.array(ids)[domain_id]
+    strangers = np.array([name if at < 0 else "" for name, at in zip(corpus.domains, ids, strict=True)])
     places = [list(labels).index(name) if name in labels else -1 for name in corpus.labels]
     of_labels = np.array(places)[np.asarray(rows["label"])]
-    return Texts(list(rows["text"]), of_labels, of_rows), f"{path.name}, {order.split}"
+    found = Texts(list(rows["text"]), of_labels, of_rows, strangers[domain_id])
+    return found, f"{path.name}, {order.split}"
 
 
 def read_before(bundle: Bundle, config: Any, tokenizer: Any, texts: Texts, order: Inspection) -> Reading:

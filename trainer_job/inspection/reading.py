@@ -23,11 +23,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts with label and domain ids; −1 where unknown."""
+    """Texts with label and domain ids, −1 where unknown, and names of domains that the model does not know,
+    empty where it does or none is given."""
 
     texts: list[str]
     labels: np.ndarray
     domains: np.ndarray
+    strangers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class _Store:
 
 def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> Texts:
     """Lines of JSON with `text`, and where known `label` and `domain` by name. Raises DataError."""
-    rows: list[tuple[str, int, int]] = []
+    rows: list[tuple[str, int, int, str]] = []
     # `splitlines` would also split at characters that JSON strings may hold, such as U+0085.
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
@@ -88,10 +90,13 @@ def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> 
             text = entry["text"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: no JSON object with `text`; write one on each line") from error
-        rows.append((str(text), _place(entry.get("label"), labels), _place(entry.get("domain"), domains)))
+        domain = _place(entry.get("domain"), domains)
+        stranger = "" if domain >= 0 else str(entry.get("domain") or "")
+        rows.append((str(text), _place(entry.get("label"), labels), domain, stranger))
     if not rows:
         raise DataError(f"{path}: no texts; write one JSON object on each line")
-    return Texts([row[0] for row in rows], np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
+    found, *columns = zip(*rows, strict=True)
+    return Texts(list(found), *map(np.array, columns))
 
 
 def _place(name: object, names: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
 """Texts that no domain holds, and how well each score tells them from those that belong.
 
 Four kinds of broken or foreign input, made from the texts at hand and from what ships with Python: random
-token ids, shuffled words, program code, other languages. New domains are another matter; see
-`stratified_models.left_out`.
+token ids, shuffled words, program code, other languages. And domains that the model does not know, where the
+texts at hand name some; for known ones left out, see `stratified_models.left_out`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from stratified_models import diagnostics
 
 if TYPE_CHECKING:
     from stratified_models.features import PooledRows
+    from trainer_job.inspection.reading import Texts
 
-__all__ = ["KINDS", "foreign_rows", "strange_figures"]
+__all__ = ["KINDS", "foreign_rows", "strange_figures", "unseen_domains"]
 
 KINDS = ("random ids", "shuffled words", "code", "other languages")
 COUNT = 120  # texts of a kind
-FEWEST = 40
+FEWEST, FEWEST_UNSEEN = 40, 20
 LANGUAGES = (
     "Der Film ist langweilig und viel zu lang, aber die Musik ist schön.",
     "Ich habe das Gerät gestern gekauft und bin sehr zufrieden damit.",
@@ -78,6 +79,16 @@ def _code(rng: random.Random) -> list[str]:
         lines = [line for line in inspect.getsource(module).splitlines() if line.strip()]
         pieces += ["\n".join(lines[at : at + 6]) for at in range(0, len(lines) - 6, 6)]
     return rng.sample(pieces, min(COUNT, len(pieces)))
+
+
+def unseen_domains(texts: Texts) -> dict[str, np.ndarray]:
+    """Which texts, (R,), are of each domain that the model does not know, of 20 texts or more."""
+    kinds = {}
+    for name in sorted(set(texts.strangers.tolist()) - {""}):
+        chosen = texts.strangers == name
+        if chosen.sum() >= FEWEST_UNSEEN:
+            kinds[f"domain never seen: {name}"] = chosen
+    return kinds
 
 
 def strange_figures(

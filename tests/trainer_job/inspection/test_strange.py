@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from stratified_models.features import PooledRows
 from stratified_models.testing import tiny_backbone
 from stratified_models.tokenizer import load_tokenizer
-from trainer_job.inspection.reading import pooled_rows
-from trainer_job.inspection.strange import KINDS, foreign_rows, strange_figures
+from trainer_job.inspection.reading import pooled_rows, read_texts
+from trainer_job.inspection.strange import KINDS, foreign_rows, strange_figures, unseen_domains
 
 TEXTS = ["the film was good but the ending is sad", "a bad book", "I love this phone"] * 20
 
@@ -53,3 +54,17 @@ def test_one_domain_or_few_texts_give_nothing() -> None:
     known = np.zeros((100, 3), np.float32)
     assert strange_figures(rows(known, np.zeros(100, int)), {}) is None
     assert strange_figures(rows(known[:10], np.arange(10) % 2), {}) is None
+
+
+def test_domains_that_the_model_does_not_know_are_named_where_enough_texts_are_of_them(
+    tmp_path: Path,
+) -> None:
+    domains = ["books", "films", "plays", None] * 20 + ["news"] * 19
+    lines = [json.dumps({"text": f"text {n}", "domain": name}) for n, name in enumerate(domains)]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join([*lines, '{"text": "of no domain"}']), encoding="utf-8")
+    texts = read_texts(path, labels=["negative", "positive"], domains=["books", "films"])
+    found = unseen_domains(texts)
+    assert list(found) == ["domain never seen: plays"]
+    assert np.flatnonzero(found["domain never seen: plays"]).tolist() == list(range(2, 80, 4))
+    assert texts.domains[:4].tolist() == [0, 1, -1, -1]
