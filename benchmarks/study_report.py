@@ -20,6 +20,7 @@ CLAIMED: dict[int, dict[str, float]] = {
     400: {"attention": 27, "routing": 39, "moe": 36},
     2500: {"attention": 3.8, "routing": 1.0, "layers": 1.4, "moe": 1.7},
 }
+MARKERS = {"matched": "s", "shuffled": "X", "random_gate": "v", "lexical": "P", "domain_only": "D"}
 
 
 def write_study(out: Path, docs: Path) -> list[Path]:
@@ -170,7 +171,10 @@ def draw_curve(curve: dict[int, Record], path: Path) -> Path:
     alone = len(curve) == 1
     for number, name in enumerate(names):
         points = [
-            (number if alone else rows * (1 + 0.012 * number), record["variants"][name]["test"]["macro_f1"])
+            (
+                number if alone else rows + 30 * (number - len(names) / 2),
+                record["variants"][name]["test"]["macro_f1"],
+            )
             for rows, record in sorted(curve.items())
             if name in record["variants"]
         ]
@@ -180,7 +184,7 @@ def draw_curve(curve: dict[int, Record], path: Path) -> Path:
             yerr=[entry["sd"] if entry["sd"] is not None else entry["se"] for _, entry in points],
             color=colour(name),
             linestyle="--" if ":" in name else "-",
-            marker="s" if ":" in name else "o",
+            marker=MARKERS.get(name.partition(":")[2], "o"),
             capsize=3,
             label=name,
         )
@@ -188,9 +192,7 @@ def draw_curve(curve: dict[int, Record], path: Path) -> Path:
         axes.set_xticks(range(len(names)), [name.replace(":", ":\n") for name in names])
     else:
         axes.legend(fontsize=8, ncols=2)
-    axes.set_xlabel(
-        f"{next(iter(curve)):,} training rows; squares are controls" if alone else "training rows"
-    )
+    axes.set_xlabel(f"{next(iter(curve)):,} training rows" if alone else "training rows; dashed are controls")
     axes.set_ylabel("test macro-F1, ± s.d. over seeds")
     picture.savefig(path)
     return path

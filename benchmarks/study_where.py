@@ -46,7 +46,7 @@ def where_table(curve: Mapping[int, Mapping[str, Any]]) -> str:
     body = []
     for rows, record in sorted(curve.items()):
         plain = {entry["seed"]: entry for entry in record["where"] if entry["variant"] == "none"}
-        for name in dict.fromkeys(entry["variant"] for entry in record["where"]):
+        for name in record["variants"]:
             mine = [entry for entry in record["where"] if entry["variant"] == name and entry["seed"] in plain]
             if name == "none":
                 cells = [_mean([entry[place] for entry in mine]) for place in PLACES]

@@ -79,7 +79,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
         unit("moe", 1, [1, 1, 1, 0], 0.3),
         unit("moe", 0, [1, 0, 1, 1], 0.1),
     ]
-    none, moe = where_table({40: {"where": entries}}).splitlines()[-2:]
+    none, moe = where_table({40: {"variants": ["none", "moe"], "where": entries}}).splitlines()[-2:]
     assert none == "| 40 | none | 0.550 | 0.150 | 0.250 | 1.000 |"
     assert moe == "| 40 | moe | +0.000 ± 0.000 | +0.050 ± 0.050 | +0.500 ± 0.000 | -0.250 ± 0.250 |"
 
@@ -93,7 +93,8 @@ def test_texts_that_no_unit_met_have_no_figure() -> None:
     entry = where(told, np.array([True]), np.array([False]))
     assert (entry["cut"], entry["uncut"]) == (None, 1.0)
     assert (
-        where_table({40: {"where": [entry]}}).splitlines()[-1] == "| 40 | none | 0.500 | 0.100 | – | 1.000 |"
+        where_table({40: {"variants": ["none"], "where": [entry]}}).splitlines()[-1]
+        == "| 40 | none | 0.500 | 0.100 | – | 1.000 |"
     )
 
 
