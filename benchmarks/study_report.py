@@ -169,10 +169,11 @@ def draw_curve(curve: dict[int, Record], path: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     names = list(dict.fromkeys(name for record in curve.values() for name in record["variants"]))
     alone = len(curve) == 1
+    apart = 0.08 * (max(curve) - min(curve)) / len(names)  # so that no bar hides another
     for number, name in enumerate(names):
         points = [
             (
-                number if alone else rows + 30 * (number - len(names) / 2),
+                number if alone else rows + apart * (number - len(names) / 2),
                 record["variants"][name]["test"]["macro_f1"],
             )
             for rows, record in sorted(curve.items())
