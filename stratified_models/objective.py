@@ -19,7 +19,7 @@ from stratified_models.domains import DomainReading
 from stratified_models.gate import GateReading
 from stratified_models.hooks import ExpertTrace
 
-__all__ = ["Encoded", "content_mean", "describe", "objective"]
+__all__ = ["Encoded", "content_mean", "describe", "geometry", "objective"]
 
 
 class Encoded(NamedTuple):
@@ -101,14 +101,21 @@ def _counts(
     return flat[: len(own)], None if load is None else flat[len(own) :].view_as(load)
 
 
+def geometry(log_likelihood: Tensor, content: Tensor, gate_dim: int) -> Tensor:
+    """How unlikely the gate finds a row's tokens: −(1/g) · mean over content tokens of log Σ_k e^{ℓ_k}, (B,).
+
+    Args:
+        log_likelihood: log Σ_k e^{ℓ_k} of every token, (B, T); `content` which of them count, (B, T) bool.
+    """
+    return -(log_likelihood * content).sum(-1) / (gate_dim * content.sum(-1).clamp(min=1))
+
+
 def describe(encoded: Encoded, config: StratifiedConfig) -> dict[str, Tensor]:
     """What the readings say, by output field."""
     fields = {"domain_logits": encoded.domain.logits, "energy": encoded.domain.energy, **encoded.scores}
     if encoded.gate is not None:
         if encoded.gate.log_likelihood is not None:
-            count = encoded.content.sum(-1).clamp(min=1)
-            likelihood = (encoded.gate.log_likelihood * encoded.content).sum(-1)
-            fields["geometry"] = -likelihood / (config.gate_dim * count)
+            fields["geometry"] = geometry(encoded.gate.log_likelihood, encoded.content, config.gate_dim)
         fields["occupancy"], fields["strata"] = encoded.gate.occupancy, encoded.gate.posterior
     if encoded.traces:
         fields["expert_load"] = torch.stack([trace.load for trace in encoded.traces])

@@ -97,11 +97,10 @@ def strange(
     import torch
 
     foreign = foreign_rows(texts.texts, tokenizer, max_length=model.config.max_length, seed=seed)
-    own = tokenizer(texts.texts, truncation=True, max_length=model.config.max_length)["input_ids"]
     seen = {kind: read_rows(model, rows) for kind, rows in foreign.items()}
     geometry = None
     if model.gate is not None:
-        geometry = {kind: values[1] for kind, values in seen.items()} | {"known": read_rows(model, own)[1]}
+        geometry = {kind: values[1] for kind, values in seen.items()} | {"known": reading.geometry}
     foreign_read = {kind: values[0] for kind, values in seen.items()}
     for name, chosen in unseen_domains(texts).items():
         foreign_read[name] = reading.rows.take(torch.from_numpy(chosen))

@@ -45,6 +45,7 @@ class Reading:
         labels, domains: of the texts, (R,).
         features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
         domain_logits: what the model says of the texts' domains, (R, N).
+        geometry: the gate's out-of-domain score of the texts, (R,); NaN without a gate.
         tokens_read: content tokens before sampling.
     """
 
@@ -58,6 +59,7 @@ class Reading:
     features: np.ndarray
     counts: np.ndarray
     domain_logits: np.ndarray
+    geometry: np.ndarray
     tokens_read: int
 
     @property
@@ -105,6 +107,7 @@ def _place(name: object, names: Sequence[str]) -> int:
 
 def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: int = 0) -> Reading:
     """Run `model` over the texts and keep about `tokens` content tokens, drawn evenly over the texts."""
+    from stratified_models.objective import geometry
     from stratified_models.tracing import trace
 
     rng = np.random.default_rng(seed)
@@ -114,6 +117,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
     counts = np.zeros(len(ids), np.int64)
     said = np.zeros((len(ids), len(model.config.domains)), np.float32)
+    unlikely = np.full(len(ids), np.nan)
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
@@ -121,6 +125,9 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         features[places] = seen.pooled.float().cpu().numpy()
         counts[places] = seen.content.sum(-1).cpu().numpy()
         said[places] = seen.domain_logits.float().cpu().numpy()
+        if seen.gate is not None and seen.gate.log_likelihood is not None:
+            score = geometry(seen.gate.log_likelihood, seen.content, model.config.gate_dim)
+            unlikely[places] = score.float().cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
     if not store.row:
         raise DataError("the texts hold no content token; give texts with words")
@@ -135,6 +142,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         features=features,
         counts=counts,
         domain_logits=said,
+        geometry=unlikely,
         tokens_read=store.read,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stratified_models.bundle import load_model, read_bundle
 from stratified_models.testing import tiny_bundle
@@ -54,6 +55,7 @@ def made_up(tokens: int = 900, *, strata: int | None = 3, seed: int = 0) -> Read
         features=points.astype(np.float32),
         counts=np.full(tokens, 10),
         domain_logits=np.zeros((tokens, 2), np.float32),
+        geometry=np.full(tokens, np.nan),
         tokens_read=tokens,
     )
 
@@ -149,6 +151,9 @@ def test_reading_takes_tokens_evenly_and_knows_their_texts(bundle: Path, tmp_pat
     tokenizer = load_tokenizer(bundle, max_length=64)
     texts = read_texts(write_texts(tmp_path / "t.jsonl"), labels=LABELS, domains=DOMAINS)
     found = read_model(model, tokenizer, texts, tokens=240)
+    asked = tokenizer(texts.texts[:1], return_tensors="pt")
+    with torch.inference_mode():
+        assert found.geometry[0] == pytest.approx(float(model(**asked).geometry[0]), abs=1e-5)
     assert len(found.row) == 240
     assert np.bincount(found.row).tolist() == [4] * 60
     assert found.tokens_read == 60 * 16
