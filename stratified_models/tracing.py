@@ -33,6 +33,7 @@ class Trace(NamedTuple):
         domain_logits: what is said of the domains, (B, N).
         gate: the strata; None for a model without.
         router: per expert block, each token's probabilities over experts, (B, T, E).
+        chosen: per expert block, ids of the experts that answer each token, (B, T, 2).
     """
 
     states: tuple[Tensor, ...]
@@ -41,6 +42,7 @@ class Trace(NamedTuple):
     domain_logits: Tensor
     gate: GateReading | None
     router: tuple[Tensor, ...]
+    chosen: tuple[Tensor, ...]
 
 
 @torch.no_grad()
@@ -62,23 +64,26 @@ def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attenti
     gate = model._read_strata(read, pooled, content, domain.weights, input_ids)
     if gate is not None:
         strata = Strata(gate.posterior, gate.posterior, valid)
-    router: list[Tensor] = []
+    routed: list[tuple[Tensor, Tensor]] = []
     for index in config.stratified_blocks:
-        with _watching(model._hooks(index), strata, router):
+        with _watching(model._hooks(index), strata, routed):
             states.append(model._run_block(index, states[-1], mask, strata)[0])
-    return Trace(tuple(states), content, pooled, domain.logits, gate, tuple(router))
+    router, chosen = (tuple(block[part] for block in routed) for part in (0, 1))
+    return Trace(tuple(states), content, pooled, domain.logits, gate, router, chosen)
 
 
 @contextmanager
-def _watching(hooks: nn.Module, strata: Strata, router: list[Tensor]) -> Iterator[None]:
-    """Add to `router` what an expert block's router says of its tokens, while the block runs."""
+def _watching(hooks: nn.Module, strata: Strata, routed: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Add to `routed` what an expert block's router says of its tokens, and whom it chose, while the block
+    runs."""
     if not isinstance(hooks, ExpertBlock):
         yield
         return
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        tokens = inputs[0].view(*strata.valid.shape, -1)  # (B, T, D)
-        router.append(hooks.probabilities(tokens, strata))
+        # The ids as the block made them: its selection bias moves them away from the likeliest two.
+        tokens, chosen = (given.view(*strata.valid.shape, -1) for given in inputs[:2])  # (B, T, D), (B, T, 2)
+        routed.append((hooks.probabilities(tokens, strata), chosen))
 
     handle = hooks.experts.register_forward_pre_hook(note)
     try:

@@ -35,6 +35,21 @@ def test_trace_follows_the_model(variant: str, build: Build, inputs: dict[str, T
         assert largest(probability.sum(-1), torch.ones(probability.shape[:2])) < 1e-5
 
 
+def test_trace_says_whom_the_model_chose(build: Build, inputs: dict[str, Tensor]) -> None:
+    model = build("moe", moved=True).prepare_for_inference()
+    for block in model.variant.blocks.values():
+        block.get_buffer("bias").copy_(torch.tensor([-0.1, 0.0, 0.15, 0.05]))
+    seen = trace(model, **inputs)
+    with torch.no_grad():
+        own = [found.load for found in model.encode(inputs["input_ids"], inputs["attention_mask"]).traces]
+    valid = inputs["attention_mask"].bool()
+    assert len(own) == len(seen.chosen) == 2
+    for load, chosen, probability in zip(own, seen.chosen, seen.router, strict=True):
+        assert torch.equal(chosen[valid].flatten().bincount(minlength=4), load.long())
+        likeliest = probability[valid].topk(2).indices.flatten().bincount(minlength=4)
+        assert not torch.equal(likeliest, load.long())  # the bias decides somewhere
+
+
 def test_saliencies_sum_to_the_difference_of_scores(build: Build, tokenizer: PreTrainedTokenizerFast) -> None:
     # Without the domain head's bias, whose features are cut off from the gradient.
     model = build("none", moved=True, domain_bias=False).prepare_for_inference()

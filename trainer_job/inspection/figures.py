@@ -171,13 +171,12 @@ def example_figures(reading: Reading, *, each: int = 12) -> list[dict[str, Any]]
 
 
 def expert_figures(reading: Reading) -> list[dict[str, Any]]:
-    """Per expert block: share of top-2 assignments, entropy of a token, entropy of the mean."""
+    """Per expert block: share of assignments (as the block chose), entropy of a token, of the mean."""
     entries = []
-    for block in reading.routing:
-        top = np.argsort(-block, axis=1)[:, :2]
+    for block, chosen in zip(reading.routing, reading.chosen, strict=True):
         entries.append(
             {
-                "load": (np.bincount(top.ravel(), minlength=block.shape[1]) / top.size).tolist(),
+                "load": (np.bincount(chosen.ravel(), minlength=block.shape[1]) / chosen.size).tolist(),
                 "entropy_per_token": float(diagnostics.entropy(block).mean()),
                 "entropy_overall": float(diagnostics.entropy(block.mean(axis=0))),
                 "most": float(np.log(block.shape[1])),

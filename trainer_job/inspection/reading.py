@@ -42,6 +42,7 @@ class Reading:
         states: by layer, embeddings first, (M, D).
         strata: posterior, (M, K); None for a model without strata.
         routing: by expert block, router probabilities, (M, E).
+        chosen: by expert block, ids of the experts that answered, (M, 2).
         labels, domains: of the texts, (R,).
         features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
         domain_logits: what the model says of the texts' domains, (R, N).
@@ -54,6 +55,7 @@ class Reading:
     states: list[np.ndarray]
     strata: np.ndarray | None
     routing: list[np.ndarray]
+    chosen: list[np.ndarray]
     labels: np.ndarray
     domains: np.ndarray
     features: np.ndarray
@@ -77,6 +79,7 @@ class _Store:
     states: list[list[np.ndarray]] = field(default_factory=list)
     strata: list[np.ndarray] = field(default_factory=list)
     routing: list[list[np.ndarray]] = field(default_factory=list)
+    chosen: list[list[np.ndarray]] = field(default_factory=list)
     read: int = 0
 
 
@@ -137,6 +140,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         states=[np.concatenate(layer) for layer in store.states],
         strata=np.concatenate(store.strata) if store.strata else None,
         routing=[np.concatenate(block) for block in store.routing],
+        chosen=[np.concatenate(block) for block in store.chosen],
         labels=texts.labels,
         domains=texts.domains,
         features=features,
@@ -199,15 +203,16 @@ def _keep(
     lines, columns = [], []
     for line in range(len(places)):
         found = np.flatnonzero(content[line])
-        chosen = np.sort(rng.permutation(found)[:each])
+        drawn = np.sort(rng.permutation(found)[:each])
         store.read += len(found)
-        lines += [line] * len(chosen)
-        columns += chosen.tolist()
+        lines += [line] * len(drawn)
+        columns += drawn.tolist()
     store.words += tokenizer.convert_ids_to_tokens(ids[lines, columns].tolist())
     store.row += [places[line] for line in lines]
     layers = [state[lines, columns].float().cpu().numpy() for state in seen.states]
     blocks = [block[lines, columns].float().cpu().numpy() for block in seen.router]
-    for kept, new in ((store.states, layers), (store.routing, blocks)):
+    chosen = [block[lines, columns].cpu().numpy() for block in seen.chosen]
+    for kept, new in ((store.states, layers), (store.routing, blocks), (store.chosen, chosen)):
         if not kept:
             kept.extend([] for _ in new)
         for place, value in enumerate(new):

@@ -17,7 +17,7 @@ from trainer_job.__main__ import main
 from trainer_job.errors import DataError
 from trainer_job.inspection import figures
 from trainer_job.inspection.drawing import draw
-from trainer_job.inspection.reading import Reading, read_model, read_texts
+from trainer_job.inspection.reading import Reading, Texts, read_model, read_texts
 
 DOMAINS, LABELS = ("imdb", "tweets"), ("negative", "neutral", "positive")
 WORDS = [
@@ -50,6 +50,7 @@ def made_up(tokens: int = 900, *, strata: int | None = 3, seed: int = 0) -> Read
         states=[rng.standard_normal((tokens, 4)), points],
         strata=None if strata is None else np.eye(3)[owner],
         routing=[np.full((tokens, 4), 0.25)],
+        chosen=[np.tile([1, 3], (tokens, 1))],
         labels=rng.integers(0, 3, tokens),
         domains=owner % 2,
         features=points.astype(np.float32),
@@ -105,10 +106,10 @@ def test_words_belong_to_the_stratum_that_holds_them() -> None:
     assert found[0]["words"][0]["lift"] == pytest.approx(3, rel=0.05)
 
 
-def test_uniform_routing_has_the_largest_entropy() -> None:
+def test_loads_are_of_those_who_answered_and_uniform_routing_has_the_largest_entropy() -> None:
     (block,) = figures.expert_figures(made_up())
     assert block["entropy_per_token"] == pytest.approx(block["most"])
-    assert sum(block["load"]) == pytest.approx(1)
+    assert block["load"] == [0, 0.5, 0, 0.5]
 
 
 def test_without_strata_the_rest_remains() -> None:
@@ -161,6 +162,20 @@ def test_reading_takes_tokens_evenly_and_knows_their_texts(bundle: Path, tmp_pat
     assert all(word in texts.texts[row] for word, row in zip(found.words, found.row, strict=True))
     assert len(found.states) == 7
     assert len(found.routing) == 2
+
+
+def test_expert_loads_are_the_model_s_own(bundle: Path) -> None:
+    model = load_model(read_bundle(bundle))
+    tokenizer = load_tokenizer(bundle, max_length=64)
+    for block in model.variant.blocks.values():
+        block.get_buffer("bias").copy_(torch.tensor([0.0, -1.0, 0.0, -1.0]))  # never one of these two
+    texts = Texts(["good film", "a bad book"], np.zeros(2), np.zeros(2), np.array(["", ""]))
+    loads = [entry["load"] for entry in figures.expert_figures(read_model(model, tokenizer, texts, tokens=9))]
+    rows = tokenizer(texts.texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        own = [trace.load for trace in model.encode(**rows).traces]
+    assert loads == [(load / load.sum()).tolist() for load in own]
+    assert loads == [[0.5, 0, 0.5, 0]] * 2
 
 
 @pytest.mark.parametrize("line", ["no json", '{"label": "x"}', "[]"])
