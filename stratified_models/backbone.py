@@ -175,6 +175,10 @@ class Family(ABC):
         """Set every dropout of the encoder and its pooler."""
 
     @abstractmethod
+    def set_attention_dropout_(self, config: PreTrainedConfig, dropout: float) -> None:
+        """Set the dropout of attention weights alone."""
+
+    @abstractmethod
     def max_positions(self, config: PreTrainedConfig) -> int:
         """Longest text in tokens that the positions allow."""
 

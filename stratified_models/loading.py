@@ -64,12 +64,14 @@ def load_pretrained(
     revision: str | None = None,
     family: str | None = None,
     dropout: float | None = None,
+    attention_dropout: float | None = None,
     **options: Any,
 ) -> tuple[StratifiedForSequenceClassification, LoadReport]:
     """A model in fp32 on the CPU: pretrained encoder, new modules drawn from `seed`.
 
     New modules of the same name start equal in every variant. `family` is the adapter to run on; None is the
-    checkpoint's own, "distilbert" takes a BERT checkpoint too and converts it. `options` are further fields
+    checkpoint's own, "distilbert" takes a BERT checkpoint too and converts it. `attention_dropout` is that of
+    attention weights, None what `dropout` or the checkpoint says. `options` are further fields
     of `StratifiedConfig`.
 
     Raises:
@@ -90,6 +92,8 @@ def load_pretrained(
     encoder.config.name_or_path = Path(backbone).name if Path(backbone).is_dir() else str(backbone)
     if dropout is not None:
         adapter.set_dropout_(encoder.config, dropout)
+    if attention_dropout is not None:
+        adapter.set_attention_dropout_(encoder.config, attention_dropout)
     tokenizer = load_tokenizer(backbone, revision=revision, max_length=max_length)
     config = StratifiedConfig(
         backbone_config=encoder.config,

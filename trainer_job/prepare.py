@@ -73,6 +73,7 @@ def load_model(config: RunConfig, corpus: Corpus, *, variant: str, seed: int) ->
             gate_dim=settings.gate_dim,
             num_experts=settings.experts,
             dropout=settings.dropout,
+            attention_dropout=settings.attention_dropout,
             domain_bias=settings.domain_bias,
             domain_dropout=settings.domain_dropout,
             domain_loss=settings.domain_loss,

@@ -136,6 +136,10 @@ class Bert(Family):
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         config.classifier_dropout = dropout
 
+    def set_attention_dropout_(self, config: PreTrainedConfig, dropout: float) -> None:
+        """Set `attention_probs_dropout_prob`."""
+        config.attention_probs_dropout_prob = dropout
+
     def max_positions(self, config: PreTrainedConfig) -> int:
         """`max_position_embeddings`."""
         return int(config.max_position_embeddings)

@@ -116,6 +116,10 @@ class DistilBert(Family):
         """Set the dropouts of embeddings, attention, feed-forward and pooler."""
         config.dropout = config.attention_dropout = config.seq_classif_dropout = dropout
 
+    def set_attention_dropout_(self, config: PreTrainedConfig, dropout: float) -> None:
+        """Set `attention_dropout`."""
+        config.attention_dropout = dropout
+
     def max_positions(self, config: PreTrainedConfig) -> int:
         """`max_position_embeddings`."""
         return int(config.max_position_embeddings)

@@ -161,6 +161,10 @@ class Gpt2(Family):
         """Set the dropouts of embeddings, attention and residual branches."""
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
 
+    def set_attention_dropout_(self, config: PreTrainedConfig, dropout: float) -> None:
+        """Set `attn_pdrop`."""
+        config.attn_pdrop = dropout
+
     def max_positions(self, config: PreTrainedConfig) -> int:
         """`n_positions`."""
         return int(config.max_position_embeddings)

@@ -270,3 +270,26 @@ def test_a_family_that_does_not_fit_the_checkpoint(case: Case) -> None:
             max_length=32,
             seed=0,
         )
+
+
+def test_attention_dropout_is_set_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    kernel = nn.functional.scaled_dot_product_attention
+
+    def watched(*tensors: Tensor, dropout_p: float, **options: Any) -> Tensor:
+        seen.append(dropout_p)
+        return kernel(*tensors, dropout_p=dropout_p, **options)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
+    for options, wanted in (({"dropout": 0.2}, 0.2), ({"dropout": 0.2, "attention_dropout": 0.0}, 0.0)):
+        seen.clear()
+        with quiet():
+            model, _ = load_pretrained(
+                case.folder, variant="layers", labels=("no", "yes"), domains=DOMAINS,
+                domain_labels=[[0, 1]] * len(DOMAINS), max_length=32, seed=0, gate_dim=8, **options,
+            )  # fmt: skip
+        model.train()(**case.inputs)
+        assert seen == [wanted] * LAYERS
+        others = {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+        assert 0.2 in others
+        assert model.family.ffn_dropout(model.backbone.config) == 0.2

@@ -74,6 +74,14 @@ def test_label_smoothing_reaches_the_model(train: Train, tmp_path: Path, plain: 
     assert json.loads((bundle / "config.json").read_text(encoding="utf-8"))["label_smoothing"] == 0.3
 
 
+def test_attention_dropout_reaches_the_model(train: Train, tmp_path: Path, plain: dict[str, Any]) -> None:
+    found = train("model.attention_dropout=0.5")
+    assert found["weights_sha256"] != plain["weights_sha256"]
+    bundle = Layout(tmp_path / "results", tmp_path).unit(UNIT) / "bundle"
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    assert config["backbone_config"]["attention_dropout"] == 0.5
+
+
 def test_layer_decay_holds_the_lower_blocks_closer(train: Train, plain: dict[str, Any]) -> None:
     found = train("training.layer_decay=0.5")
     assert found["weights_sha256"] != plain["weights_sha256"]

@@ -33,6 +33,12 @@ class ModelConfig(Settings):
     domain_bias: bool = Field(True, description="a class bias by domain")
     domain_dropout: float = Field(0.5, ge=0, le=1, description="share of given domains that training hides")
     dropout: float | None = Field(None, ge=0, lt=1, description="in the encoder; null: the checkpoint's own")
+    attention_dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="of attention weights; null: as `dropout`. 0 trains a third faster on a CPU",
+    )
     out_of_domain_score: Literal["auto", "energy", "mahalanobis", "nearest"] = Field(
         "auto",
         description="by what the service calls a text strange; auto: what best finds domains left out",
