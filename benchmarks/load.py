@@ -75,15 +75,17 @@ class Http:
         return status, headers
 
 
-async def grpc_call(target: str, stack: AsyncExitStack) -> Call:
-    """One unary call a text, without retries: a refusal is an answer of its own."""
+async def grpc_call(target: str, stack: AsyncExitStack, *, deadline: float | None = None) -> Call:
+    """One unary call a text, without retries: a refusal is an answer of its own. `deadline`, in seconds, is
+    told the server with each call: it refuses what it cannot answer by then.
+    """
     from serving.client import AsyncClient, CallFailed
 
     client = await stack.enter_async_context(AsyncClient(target, deadline=DEADLINE, attempts=1))
 
     async def call(text: str) -> bool:
         try:
-            await client.classify(text)
+            await client.classify(text, deadline=deadline)
         except CallFailed:
             return False
         return True
@@ -156,7 +158,8 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             answers = await streamed(options.target, texts)
         else:
             http = Http(options.target, options.http, options.body) if options.http else None
-            call = http.call if http else await grpc_call(options.target, stack)
+            told = options.deadline if options.rate else None
+            call = http.call if http else await grpc_call(options.target, stack, deadline=told)
             started = time.perf_counter()
             answers = (
                 await opened(call, texts, rate=options.rate, deadline=options.deadline)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from benchmarks.load import Http, closed, opened
+from benchmarks.load import DEADLINE, Http, closed, main, opened
 
 
 async def test_callers_share_the_texts() -> None:
@@ -88,6 +93,44 @@ async def test_http_answers(reply: bytes, good: bool) -> None:
         assert await http.call('say "x"') is good
         assert await http.call("again") is True  # on the same connection, or on a new one after a fault
     assert seen == [b'{"text": "say \\"x\\""}', b'{"text": "again"}']
+
+
+@contextmanager
+def service_that_notes(left: list[float]) -> Iterator[str]:
+    """Our gRPC, which refuses each text and notes how many seconds its caller still waits; its target."""
+
+    def classify(_: bytes, context: grpc.ServicerContext) -> bytes:
+        left.append(context.time_remaining())
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        raise AssertionError("abort raises")
+
+    handlers: dict[str, Any] = {"Classify": grpc.unary_unary_rpc_method_handler(classify)}
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("stratified.v1.SentimentService", handlers),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_the_server_learns_the_deadline_in_the_open_loop_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, left = tmp_path / "texts.json", list[float]()
+    texts.write_text(json.dumps(["a", "b", "c"]), encoding="utf-8")
+    with service_that_notes(left) as target:
+        asked = ["--target", target, "--texts", str(texts)]
+        assert main([*asked, "--rate", "1000", "--deadline", "7"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["answered"], len(found["refusals"]), len(left)) == (0, 3, 3)
+        assert all(5 < seconds < 8 for seconds in left)
+        left.clear()
+        assert main([*asked, "--callers", "1"]) == 0
+    assert all(DEADLINE - 5 < seconds < DEADLINE + 1 for seconds in left)
 
 
 async def test_nobody_there_is_no_answer() -> None:
