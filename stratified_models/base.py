@@ -31,11 +31,14 @@ from stratified_models.domains import DomainHead, DomainReading
 from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
 from stratified_models.objective import Encoded, content_mean, describe, objective
+from stratified_models.older_files import read_older_files
 from stratified_models.outputs import StratifiedOutput
 from stratified_models.registry import family_of, gate_of, scores_of, variant_of, words_of
 from stratified_models.tokens import never_empty, token_masks
 
 __all__ = ["StratifiedForSequenceClassification"]
+
+read_older_files(StratifiedConfig.model_type)
 
 
 class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-untyped-call]  # untyped in transformers

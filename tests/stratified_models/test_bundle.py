@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from stratified_models import (
     BundleCorrupt,
@@ -179,6 +180,22 @@ def test_weights_that_do_not_fit_the_configuration(bundle: Bundle) -> None:
     shutil.copy(other.path / "model.safetensors", bundle.path / "model.safetensors")
     with pytest.raises(BundleCorrupt, match=r"parameters of config\.json"):
         load_model(bundle)
+
+
+@pytest.mark.parametrize("variant", ["attention", "moe"])
+def test_weights_of_the_time_when_beta_was_a_scalar(variant: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path, variant=variant)
+    path = bundle.path / "model.safetensors"
+    weights = load_file(path)
+    weights["gate.log_beta"] = weights["gate.log_beta"].reshape(())
+    save_file(weights, path, metadata={"format": "pt"})
+    tokenizer = load_tokenizer(bundle.path, max_length=64)
+    assert check_parity(bundle, load_model(bundle), tokenizer) == 0
+    auto = AutoModelForSequenceClassification.from_pretrained(bundle.path).prepare_for_inference()
+    assert auto.gate.log_beta.shape == (1,)
+    assert check_parity(bundle, auto, tokenizer) == 0
+    auto.save_pretrained(tmp_path / "again")
+    assert load_file(tmp_path / "again" / "model.safetensors")["gate.log_beta"].shape == (1,)
 
 
 def test_weights_of_another_shape(bundle: Bundle) -> None:
