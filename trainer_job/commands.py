@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_job.config import RunConfig
-from trainer_job.errors import ConfigError
+from trainer_job.errors import ConfigError, ResultsMismatch
 from trainer_job.launch import (
     Devices,
     check_packages,
@@ -73,8 +73,9 @@ def sweep(config: RunConfig, options: argparse.Namespace, line: list[str]) -> in
     if options.command == "plan":
         from trainer_job.plan import make_plan, print_plan
 
-        print_plan(config, make_plan(config, devices, units=units), sys.stdout)
-        return 0
+        made = make_plan(config, devices, units=units)
+        print_plan(config, made, sys.stdout)
+        return ResultsMismatch.exit_code if made.refusal else 0
     if options.command == "report":
         return report(config, devices, recompute=options.recompute)
     check_trackers(config.report_to)
@@ -157,7 +158,7 @@ def report(config: RunConfig, devices: Devices, *, recompute: bool = False) -> i
     """The command of that name."""
     from trainer_job import results
     from trainer_job.files import read_json
-    from trainer_job.folder import refuse_newer
+    from trainer_job.folder import check_folder
     from trainer_job.recompute import recomputed
     from trainer_job.report import write_report
     from trainer_job.results import settled_status
@@ -167,7 +168,7 @@ def report(config: RunConfig, devices: Devices, *, recompute: bool = False) -> i
     earlier = read_json(layout.record) or {}
     if not (layout.state / "data.json").is_file():
         raise ConfigError(f"{layout.results}: no sweep there; run `stratified-train run` first")
-    refuse_newer(layout)
+    check_folder(layout, config)
     differences = recomputed(layout, config) if recompute else []
     status = settled_status(config, layout, earlier=earlier.get("status"))
     command = (earlier.get("run") or {}).get("command", [])

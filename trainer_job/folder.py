@@ -6,13 +6,15 @@ It does not know how units are trained.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from trainer_job.config import RunConfig
 from trainer_job.data.sources import locate
 from trainer_job.errors import ResultsMismatch
 from trainer_job.files import read_json
 from trainer_job.provenance import SCHEMA_VERSION
-from trainer_job.units import Layout, config_hash, differing_keys
+from trainer_job.units import Layout, config_hash, differing_keys, planned_units
 
 
 def source_signature(config: RunConfig) -> str:
@@ -41,6 +43,16 @@ def check_folder(layout: Layout, config: RunConfig) -> None:
         f"{', '.join(names[:6]) or 'version'}); "
         "one folder holds one experiment: set another `results`, or move this one away"
     )
+
+
+def is_whole(record: Mapping[str, Any] | None, config: RunConfig) -> bool:
+    """Whether a record is the complete one of this configuration, with all its units."""
+    if record is None or record.get("status") != "complete":
+        return False
+    units = record.get("units", [])
+    done = {(unit["variant"], unit["seed"]) for unit in units if unit["status"] == "complete"}
+    planned = {(unit.variant, unit.seed) for unit in planned_units(config)}
+    return record.get("config_hash") == config_hash(config) and planned <= done
 
 
 def refuse_newer(layout: Layout) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainer_job.config import RunConfig
+from trainer_job.errors import ResultsMismatch
+from trainer_job.folder import check_folder
 from trainer_job.launch import Devices, available_cores
-from trainer_job.units import Layout, Unit, is_complete, planned_units
+from trainer_job.units import Layout, Unit, config_hash, is_complete, planned_units
 
 MEAN_TOKENS = 40  # a row of mixed reviews, sentences and tweets; fewer when max_length cuts
 CORE_FLOPS = 45e9  # sustained in training by one x86 core with AVX2, fp32
@@ -32,13 +34,16 @@ GROWTH = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The units and what they are expected to cost; None where only the data know."""
+    """The units and what they are expected to cost; None where only the data know. `refusal` says why `run`
+    would refuse the results folder.
+    """
 
     units: list[tuple[Unit, bool]]
     devices: Devices
     steps: int | None
     seconds: float | None
     disk_bytes: int
+    refusal: str | None = None
 
     @property
     def to_do(self) -> int:
@@ -50,7 +55,8 @@ def make_plan(config: RunConfig, devices: Devices, *, units: Sequence[Unit] | No
     """Work out the plan of a configuration, or of a shard's units of it, on these devices."""
     layout = Layout.of(config)
     chosen = planned_units(config) if units is None else units
-    known = [(unit, is_complete(layout.unit(unit))) for unit in chosen]
+    digest = config_hash(config)
+    known = [(unit, is_complete(layout.unit(unit), config_digest=digest)) for unit in chosen]
     width, blocks, vocabulary = backbone_size(config.model.backbone)
     parameters = 12 * blocks * width * width + vocabulary * width
     training = config.training
@@ -74,7 +80,16 @@ def make_plan(config: RunConfig, devices: Devices, *, units: Sequence[Unit] | No
         steps=steps,
         seconds=seconds,
         disk_bytes=checkpoints + 4 * parameters * (len(known) + len(config.variants)),
+        refusal=_refusal(layout, config),
     )
+
+
+def _refusal(layout: Layout, config: RunConfig) -> str | None:
+    try:
+        check_folder(layout, config)
+    except ResultsMismatch as error:
+        return str(error)
+    return None
 
 
 def backbone_size(name: str) -> tuple[int, int, int]:
@@ -125,6 +140,8 @@ def print_plan(config: RunConfig, plan: Plan, stream: TextIO) -> None:
         ("time", f"{duration(plan.seconds)}, in order of magnitude"),
         ("disk", f"about {plan.disk_bytes / 2**30:.1f} GiB at most"),
     ]
+    if plan.refusal is not None:
+        lines.append(("refused", plan.refusal))
     for name, text in lines:
         stream.write(f"{name:<10} {text}\n")
     for unit, done in plan.units:

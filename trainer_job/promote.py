@@ -10,7 +10,7 @@ from typing import Any
 from trainer_job.config import ARMS, RunConfig
 from trainer_job.errors import ConfigError
 from trainer_job.files import read_json, write_json
-from trainer_job.folder import refuse_newer
+from trainer_job.folder import check_folder
 from trainer_job.provenance import now
 from trainer_job.results import write
 from trainer_job.selection import best_seed, verdict
@@ -32,11 +32,12 @@ def parse_unit(text: str) -> tuple[str, int | None]:
 def promote(config: RunConfig, text: str, *, reason: str) -> dict[str, Any]:
     """Make a finished unit the selected one; returns the new record.
 
-    Raises ConfigError when there is no such finished unit or no record yet.
+    Raises ConfigError when there is no such finished unit or no record yet, ResultsMismatch when the folder
+    belongs to another configuration or a later version.
     """
     layout = Layout.of(config)
     record = read_json(layout.record)
-    refuse_newer(layout)
+    check_folder(layout, config)
     if record is None:
         raise ConfigError(f"{layout.record}: no record of a sweep there; run `stratified-train run` first")
     if not reason.strip():

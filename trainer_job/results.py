@@ -264,8 +264,8 @@ def held_out(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def settled_status(config: RunConfig, layout: Layout, *, earlier: str | None) -> str:
     """What a sweep that nobody runs is: complete, partial when units failed, else what it was."""
-    units = [layout.unit(unit) for unit in planned_units(config)]
-    if all(is_complete(folder) for folder in units):
+    units, digest = [layout.unit(unit) for unit in planned_units(config)], config_hash(config)
+    if all(is_complete(folder, config_digest=digest) for folder in units):
         return "complete"
     if any(read_status(folder)["state"] == "failed" for folder in units):
         return "partial"

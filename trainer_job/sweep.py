@@ -20,7 +20,7 @@ from trainer_job.config import RunConfig
 from trainer_job.errors import JobError, PartialFailure, Preempted, TrainingFailed
 from trainer_job.failures import OUT_OF_MEMORY, WORKER_LOST, Failure, Ledger
 from trainer_job.files import read_json
-from trainer_job.folder import check_folder, source_signature
+from trainer_job.folder import check_folder, is_whole, source_signature
 from trainer_job.lanes import Command, Lane, deal, run_lanes
 from trainer_job.launch import Devices, worker_command
 from trainer_job.leases import Leases
@@ -111,11 +111,11 @@ class Sweep:
         return True
 
     def _keep_or_rebuild(self) -> None:
-        """Nothing to train: leave a complete record as it is; make it anew when it is missing or says
-        otherwise.
+        """Nothing to train: leave a whole record as it is; make it anew when it is missing, says otherwise or
+        lacks units.
         """
         found = read_json(self.layout.record)
-        if found is not None and found.get("status") == "complete":
+        if found is not None and is_whole(found, self.config):
             self.last = found
         else:
             self._write("complete")

@@ -163,14 +163,17 @@ def write_status(folder: Path, state: State, **more: Any) -> None:
     write_json(folder / "status.json", {"state": state, "updated": round(time.time(), 3), **more})
 
 
-def is_complete(folder: Path, identity_digest: str | None = None) -> bool:
-    """Whether the unit is finished: status, record and bundle manifest are there, and the identity agrees if
-    given.
+def is_complete(
+    folder: Path, identity_digest: str | None = None, *, config_digest: str | None = None
+) -> bool:
+    """Whether the unit is finished: status, record and bundle manifest are there, and what is given of its
+    identity and of its configuration's hash agrees.
     """
     status, record = read_status(folder), read_json(folder / "unit.json")
     if status["state"] != "complete" or record is None or not (folder / "bundle" / "manifest.json").is_file():
         return False
-    return identity_digest is None or record.get("identity") == identity_digest
+    wanted = {"identity": identity_digest, "config_hash": config_digest}
+    return all(digest is None or record.get(name) == digest for name, digest in wanted.items())
 
 
 def finished_records(layout: Layout, *, config_digest: str) -> list[dict[str, Any]]:
@@ -178,7 +181,7 @@ def finished_records(layout: Layout, *, config_digest: str) -> list[dict[str, An
     records = []
     for path in sorted(layout.results.glob("*/seed-*/unit.json")):
         record = read_json(path)
-        if record is not None and record.get("config_hash") == config_digest and is_complete(path.parent):
+        if record is not None and is_complete(path.parent, config_digest=config_digest):
             records.append(record)
     return sorted(records, key=lambda item: (str(item["variant"]), int(item["seed"])))
 

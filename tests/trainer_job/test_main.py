@@ -145,6 +145,37 @@ def test_a_place_that_cannot_be_written_is_code_1(tiny: Tiny, tmp_path: Path, ca
     assert "write access" in capsys.readouterr().err
 
 
+OTHER = [*VARIANTS, "--set", "training.max_steps=3"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["report"], ["report", "--recompute"], ["promote", "moe", "--reason", "x"], ["plan"]]
+)
+def test_a_folder_of_another_configuration_is_refused_and_left_as_it_is(
+    copied: tuple[Path, Path], capsys: Captured, arguments: list[str]
+) -> None:
+    config, folder = copied
+    before = (folder / "results.json").read_bytes()
+    assert main([*arguments, "--config", str(config), *OTHER]) == 2
+    said = capsys.readouterr()
+    assert "another configuration (different: training.max_steps)" in said.out + said.err
+    assert "complete" not in said.out
+    assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["report"], ["promote", "moe", "--reason", "x"], ["plan"]])
+def test_a_record_of_a_later_version_is_refused_and_left_as_it_is(
+    copied: tuple[Path, Path], capsys: Captured, arguments: list[str]
+) -> None:
+    config, folder = copied
+    text = json.dumps({"schema_version": results.SCHEMA_VERSION + 1, "news": True})
+    (folder / "results.json").write_text(text)
+    assert main([*arguments, "--config", str(config), *VARIANTS]) == 2
+    said = capsys.readouterr()
+    assert "install the newer version" in said.out + said.err
+    assert (folder / "results.json").read_text() == text
+
+
 def test_a_complete_sweep_has_nothing_to_do(copied: tuple[Path, Path], capsys: Captured) -> None:
     config, folder = copied
     state = json.loads((folder / ".state" / "data.json").read_text())

@@ -102,3 +102,12 @@ def test_a_record_that_breaks_the_schema_is_not_written(swept: Swept, tmp_path: 
 def test_spread_of_nothing_and_of_one() -> None:
     assert results.spread([]) == {"mean": None, "sd": None}
     assert results.spread([0.5, None]) == {"mean": 0.5, "sd": None}
+
+
+def test_a_sweep_is_settled_by_units_of_its_own_configuration_alone(swept: Swept, tiny: Tiny) -> None:
+    def status(*settings: str) -> str:
+        config = tiny.config(swept.yaml.parent, "variants=[none, routing, moe]", *settings)
+        return results.settled_status(config, Layout.of(config), earlier=None)
+
+    assert status("seeds=[0, 1]") == "complete"
+    assert status("seeds=[0, 1]", "training.max_steps=3") == "partial"

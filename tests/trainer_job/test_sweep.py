@@ -29,7 +29,7 @@ from trainer_job.launch import Devices
 from trainer_job.lock import hold
 from trainer_job.process import StopRequest
 from trainer_job.sweep import Sweep
-from trainer_job.units import Layout, Unit, read_status
+from trainer_job.units import Layout, Unit, config_hash, read_status
 
 # Stands in for trainer_job.worker: reads the same order, follows a script, writes the same files.
 SCRIPT = """
@@ -136,12 +136,28 @@ def test_everything_complete_then_nothing_to_do(stage: Callable[..., Stage]) -> 
     assert first.run() is True
     assert first.records[-1] == "complete"
     assert first.attempts == ["none:0", "moe:0"]
-    (first.layout.record).write_text(json.dumps({"status": "complete", "kept": True}))
+    (first.layout.record).write_text(json.dumps({**whole_record(first.config), "kept": True}))
     again = stage()
     assert again.run() is False
     assert again.records == []  # a complete record is left as it is
     assert again.sweep.last["kept"] is True
     assert again.attempts == ["none:0", "moe:0"]
+
+
+def whole_record(config: RunConfig) -> dict[str, Any]:
+    units = [{"variant": variant, "seed": 0, "status": "complete"} for variant in ("none", "moe")]
+    return {"status": "complete", "config_hash": config_hash(config), "units": units}
+
+
+@pytest.mark.parametrize("wreck", [{"units": []}, {"config_hash": "of another"}, {"status": "running"}])
+def test_a_wrecked_record_of_a_complete_sweep_is_made_anew(
+    stage: Callable[..., Stage], wreck: dict[str, Any]
+) -> None:
+    stage().run()
+    again = stage()
+    again.layout.record.write_text(json.dumps({**whole_record(again.config), **wreck}))
+    assert again.run() is False
+    assert again.records == ["complete"]
 
 
 def test_a_missing_record_of_a_complete_sweep_is_made_anew(stage: Callable[..., Stage]) -> None:
