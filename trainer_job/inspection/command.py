@@ -51,6 +51,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         tokenizer = load_tokenizer(bundle.path, max_length=bundle.manifest.max_length)
     except ModelError as error:
         raise WeightsError(str(error)) from error
+    before = load_before(bundle, model.config) if order.before else None
     texts, source = find_texts(order, bundle, settings, environ)
     log.info("reading", texts=len(texts.texts), source=source)
     reading = read_model(model, tokenizer, texts, tokens=order.tokens, seed=order.seed)
@@ -81,8 +82,8 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
     said = reading.domain_logits.argmax(axis=1)
     record["confusion"] = domain_inference(said, reading.domains, record["domains"])
     record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
-    if order.before:
-        earlier = read_before(bundle, model.config, tokenizer, texts, order)
+    if before is not None:
+        earlier = read_model(before, tokenizer, texts, tokens=order.tokens, seed=order.seed)
         same = np.array_equal(earlier.row, reading.row) and earlier.words == reading.words
         record["volume_before"] = figures.volume_figures(
             earlier, layer=layer, strata=reading.strata if same else None, seed=order.seed
@@ -164,14 +165,19 @@ def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], envir
     return found, f"{path.name}, {order.split}"
 
 
-def read_before(bundle: Bundle, config: Any, tokenizer: Any, texts: Texts, order: Inspection) -> Reading:
-    """The same texts through the backbone that the model was trained from. Raises WeightsError."""
+def load_before(bundle: Bundle, config: Any) -> Any:
+    """The backbone that the model was trained from, as a model without strata.
+
+    Raises:
+        WeightsError: it cannot be loaded, or its weights are others than those that the manifest names.
+    """
     from stratified_models.loading import load_pretrained
 
     manifest = bundle.manifest
     try:
-        model, _ = load_pretrained(
+        model, report = load_pretrained(
             manifest.backbone.name,
+            family=config.backbone_config.model_type,  # a converted checkpoint is converted again
             variant="none",
             labels=manifest.labels,
             domains=[domain.name for domain in manifest.domains],
@@ -183,7 +189,13 @@ def read_before(bundle: Bundle, config: Any, tokenizer: Any, texts: Texts, order
         )
     except ModelError as error:
         raise WeightsError(f"--before: {error}") from error
-    return read_model(model.prepare_for_inference(), tokenizer, texts, tokens=order.tokens, seed=order.seed)
+    wanted, found = manifest.backbone.sha256, report.backbone_sha256
+    if wanted and found != wanted:
+        raise WeightsError(
+            f"--before: backbone {manifest.backbone.name!r} has sha256 {found[:12]}…, and this model was "
+            f"trained from {wanted[:12]}…; put those weights where that name leads, or leave --before out"
+        )
+    return model.prepare_for_inference()
 
 
 def explain(model: Any, tokenizer: Any, text: str) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from stratified_models.bundle import load_model, read_bundle
-from stratified_models.testing import tiny_bundle
+from stratified_models.loading import load_pretrained
+from stratified_models.testing import tiny_backbone, tiny_bundle
 from stratified_models.tokenizer import load_tokenizer
 from trainer_job.__main__ import main
 from trainer_job.errors import DataError
 from trainer_job.inspection import figures
+from trainer_job.inspection.command import load_before
 from trainer_job.inspection.drawing import draw
 from trainer_job.inspection.reading import Reading, Texts, read_model, read_texts
 
@@ -256,14 +258,52 @@ def test_data_of_a_configuration_and_the_backbone_before_training(
     monkeypatch.setattr(figures, "VOLUMES", {"smallest": 5, "largest": 60, "window": 8})
     path = model.path / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["backbone"]["name"] = str(tiny.root / "backbone")
-    path.write_text(json.dumps(manifest))
+    backbone = {"name": str(tiny.root / "backbone"), "sha256": backbone_sha256(tiny.root / "backbone")}
+    path.write_text(json.dumps({**manifest, "backbone": backbone}))
     out = tmp_path / "out"
     line = ["inspect", str(model.path), "--data", str(tiny.yaml(tmp_path / "sweep")), "--out", str(out)]
     assert main([*line, "--tokens", "400", "--before"]) == 0
     record = json.loads((out / "inspect.json").read_text(encoding="utf-8"))
     assert record["volume_before"]["layers"][0]["layer"] == 0
     assert record["strata"]["information"]["domain"] is not None
-    manifest["backbone"]["name"] = "/no/such/backbone"
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps({**manifest, "backbone": {**backbone, "name": "/no/such/backbone"}}))
     assert main([*line, "--tokens", "400", "--before"]) == 3
+
+
+def backbone_sha256(folder: Path, **options: Any) -> str:
+    """As the manifest of a model that is trained from it says."""
+    options = {"variant": "none", "labels": LABELS, "domains": DOMAINS, **options}
+    ids = [list(range(len(LABELS)))] * len(DOMAINS)
+    _, report = load_pretrained(folder, domain_labels=ids, max_length=64, gate_dim=16, seed=0, **options)
+    return report.backbone_sha256
+
+
+def test_a_backbone_that_the_model_was_not_trained_from_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tiny_backbone(tmp_path / "other", seed=1)
+    found = tiny_bundle(tmp_path / "model")
+    sha = backbone_sha256(tmp_path / "model" / "backbone")
+    path = found.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "backbone": {"name": str(other), "sha256": sha}}))
+    texts = write_texts(tmp_path / "t.jsonl")
+    assert main(["inspect", str(found.path), "--data", str(texts), "--before"]) == 3
+    said = capsys.readouterr().err
+    assert f"has sha256 {backbone_sha256(other)[:12]}…, and this model was trained from {sha[:12]}…" in said
+    assert not (found.path / "inspect").exists()
+    path.write_text(json.dumps({**manifest, "backbone": {"name": str(other), "sha256": ""}}))
+    bundle = read_bundle(found.path)
+    assert not load_before(bundle, load_model(bundle).config).training  # nothing to compare with
+
+
+def test_a_converted_backbone_is_converted_again(tmp_path: Path) -> None:
+    checkpoint = tiny_backbone(tmp_path / "bert", family="bert")
+    found = tiny_bundle(tmp_path / "model")  # on DistilBERT
+    path = found.path / "manifest.json"
+    sha = backbone_sha256(checkpoint, family="distilbert")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "backbone": {"name": str(checkpoint), "sha256": sha}})
+    )
+    bundle = read_bundle(found.path)
+    assert load_before(bundle, load_model(bundle).config).family.name == "distilbert"
