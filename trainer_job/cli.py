@@ -118,14 +118,32 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--config", metavar="FILE|NAME", help="measure on this configuration's validation split"
     )
-    export.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    export.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="override one setting of --config; may be repeated",
+    )
     export.add_argument(
         "--max-loss",
-        type=float,
+        type=_points,
         default=0.5,
         metavar="POINTS",
         help="accuracy that int8 may lose in any domain, in points of 100; more is refused (default: 0.5)",
     )
+
+
+def _points(text: str) -> float:
+    """Points of 100. Raises argparse's error for what is none: nan would be below no loss and above none."""
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 100; give one, such as 0.5")
+    return points
 
 
 def add_inspect(commands: Any) -> None:
@@ -139,7 +157,14 @@ def add_inspect(commands: Any) -> None:
         help="texts: a .jsonl file with text, label and domain, or a configuration whose data are read",
     )
     inspect.add_argument("--split", default="validation", choices=("train", "validation", "test"))
-    inspect.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    inspect.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="override one setting where --data is a configuration; may be repeated",
+    )
     inspect.add_argument("--tokens", type=int, default=4000, help="tokens to look at; more is slower")
     inspect.add_argument("--text", action="append", default=[], help="show saliency for it; may be repeated")
     inspect.add_argument("--before", action="store_true", help="test the untrained backbone's layers too")

@@ -140,6 +140,10 @@ def export(options: argparse.Namespace) -> int:
     from trainer_job.export import export_bundle, find_rows, print_exports
 
     config = None
+    if options.settings and options.config is None:
+        raise ConfigError(
+            f"--set {options.settings[0]}: there is no --config to override; give one, or no --set"
+        )
     if options.config is not None:
         config = load_config(options.config, settings=options.settings, environ=os.environ)
     rows = find_rows(options.directory, data=options.data, config=config, needed=options.quantize is not None)

@@ -135,7 +135,7 @@ def accept(quality: dict[str, Any], max_loss: float) -> dict[str, Any]:
     """`quality`, if no domain loses more than `max_loss` points. Raises ExportError."""
     losses = {name: entry["loss_points"] for name, entry in quality["per_domain"].items()}
     worst = max(losses, key=lambda name: losses[name])
-    if losses[worst] > max_loss:
+    if not losses[worst] <= max_loss:  # nan accepts nothing
         count = quality["per_domain"][worst]["n"]
         raise ExportError(
             f"int8 loses {losses[worst]:.2f} points of accuracy on {worst} ({count} rows, so one row is "
@@ -193,7 +193,7 @@ def rows_from_config(config: RunConfig, bundle: Bundle) -> Rows:
 def rows_from_file(path: Path, bundle: Bundle) -> Rows:
     """Rows of a .jsonl, .csv or .tsv file with columns text, label and domain. Raises DataError."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:  # with or without a byte order mark
             if path.suffix == ".jsonl":
                 records = [json.loads(line) for line in stream if line.strip()]
             elif path.suffix in (".csv", ".tsv"):

@@ -138,6 +138,11 @@ def test_the_worst_domain_decides() -> None:
         accept(quality_of(a=0.0, b=1.5), 0.5)
 
 
+def test_no_loss_is_accepted_against_a_bound_that_is_no_number() -> None:
+    with pytest.raises(ExportError, match="above --max-loss nan"):
+        accept({"per_domain": {"imdb": {"loss_points": 0.0, "n": 9}}}, float("nan"))
+
+
 def test_a_refused_file_leaves_the_bundle_as_it_was(bundle: Bundle, data: Path) -> None:
     rows = rows_from_file(data, bundle)
     with pytest.raises(ExportRefused, match="above --max-loss -1000"):
@@ -185,6 +190,30 @@ def test_wrong_rows_are_refused(
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         rows_from_file(path, bundle)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_rows(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    line = "text,label,domain\ngood,positive,imdb\n" if name == "x.csv" else json.dumps(RECORDS[0])
+    path.write_text(line, encoding="utf-8-sig")
+    assert rows_from_file(path, bundle).labels == (2,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "data.cache=x"], "--set data.cache=x: there is no --config to override"),
+        (["--max-loss", "nan"], "argument --max-loss: 'nan' is no number from 0 to 100"),
+        (["--max-loss", "-1"], "argument --max-loss: '-1' is no number from 0 to 100"),
+        (["--max-loss", "little"], "argument --max-loss: 'little' is no number from 0 to 100"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    bundle: Bundle, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(bundle.path), *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_missing_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:

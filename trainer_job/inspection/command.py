@@ -140,6 +140,10 @@ def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], envir
     domains = [domain.name for domain in bundle.manifest.domains]
     path = Path(order.data)
     if path.suffix in (".jsonl", ".ndjson"):
+        if settings:
+            raise ConfigError(
+                f"--set {settings[0]}: {path.name} is no configuration to override; leave it out"
+            )
         if not path.is_file():
             raise DataError(f"{path}: no such file; name a file of JSON lines, or a configuration")
         return read_texts(path, labels=labels, domains=domains), path.name

@@ -87,7 +87,8 @@ def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> 
     """Lines of JSON with `text`, and where known `label` and `domain` by name. Raises DataError."""
     rows: list[tuple[str, int, int, str]] = []
     # `splitlines` would also split at characters that JSON strings may hold, such as U+0085.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    # A file that begins with a byte order mark, as some editors write it, is read without it.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -95,9 +96,13 @@ def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> 
             text = entry["text"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: no JSON object with `text`; write one on each line") from error
+        if not isinstance(text, str):
+            raise DataError(
+                f"{path}:{number}: `text` is {json.dumps(text)[:40]}, no string; write it in quotes"
+            )
         domain = _place(entry.get("domain"), domains)
         stranger = "" if domain >= 0 else str(entry.get("domain") or "")
-        rows.append((str(text), _place(entry.get("label"), labels), domain, stranger))
+        rows.append((text, _place(entry.get("label"), labels), domain, stranger))
     if not rows:
         raise DataError(f"{path}: no texts; write one JSON object on each line")
     found, *columns = zip(*rows, strict=True)

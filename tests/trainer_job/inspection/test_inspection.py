@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,20 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     assert found.domains.tolist() == [0, -1]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n', "utf-8-sig")
+    assert read_texts(path, labels=LABELS, domains=DOMAINS).texts == ["one", "two"]
+
+
+@pytest.mark.parametrize("text", ["null", "7", '["a"]'])
+def test_a_text_that_is_no_string_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(f'{{"text": "one"}}\n{{"text": {text}}}\n', "utf-8")
+    with pytest.raises(DataError, match=rf"t.jsonl:2: `text` is {re.escape(text)}, no string; write it"):
+        read_texts(path, labels=LABELS, domains=DOMAINS)
+
+
 def write_texts(path: Path, rows: int = 60) -> Path:
     rng = np.random.default_rng(0)
     lines = [
@@ -234,6 +249,7 @@ def test_before_and_after_stand_in_one_plot(tmp_path: Path) -> None:
         (["--data", "gone.jsonl"], 3, "gone.jsonl: no such file"),
         (["--data", "gone"], 2, "gone"),
         (["--data", "t.jsonl", "--tokens", "0"], 2, "--tokens 0"),
+        (["--data", "t.jsonl", "--set", "seed=1"], 2, "--set seed=1: t.jsonl is no configuration"),
     ],
 )
 def test_refusals(
