@@ -142,14 +142,16 @@ def write(layout: Layout, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_predictions(layout: Layout, records: Sequence[Mapping[str, Any]], split: str) -> Predictions:
-    """Predicted classes of every finished unit of a split, by variant, seeds stacked."""
+    """Predicted classes of every finished unit of a split, by variant, seeds stacked, and which these are."""
     labels = np.zeros(0, dtype=np.int64)
     found: dict[str, list[np.ndarray]] = {}
+    seeds: dict[str, list[int]] = {}
     for record in records:
         rows = read_predictions(layout.results / record["path"] / "predictions.parquet", split)
         labels = rows["label"]
         found.setdefault(record["variant"], []).append(rows["prediction"])
-    return Predictions(labels, {name: np.stack(runs) for name, runs in found.items()})
+        seeds.setdefault(record["variant"], []).append(int(record["seed"]))
+    return Predictions(labels, {name: np.stack(runs) for name, runs in found.items()}, seeds)
 
 
 def unit_entries(

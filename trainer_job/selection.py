@@ -7,7 +7,7 @@ trained.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -29,10 +29,23 @@ METHOD = "Percentile bootstrap, paired over rows and, with several, over seeds"
 
 @dataclass(frozen=True)
 class Predictions:
-    """One split: gold labels (n,), and for each variant predicted classes (seeds, n) of the same rows."""
+    """One split: gold labels (n,), for each variant predicted classes (S, n) of the same rows, and the seed
+    numbers of these S runs; 0 … S-1 where they are not given.
+    """
 
     labels: np.ndarray
     by_variant: Mapping[str, np.ndarray]
+    seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def paired(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+        """The runs of both variants with the seeds that both have, (common, n) each, seed by seed."""
+        places = [
+            {seed: place for place, seed in enumerate(self.seeds.get(name, range(len(runs))))}
+            for name, runs in ((a, self.by_variant[a]), (b, self.by_variant[b]))
+        ]
+        common = sorted(places[0].keys() & places[1].keys())
+        one, other = ([place[seed] for seed in common] for place in places)
+        return self.by_variant[a][one], self.by_variant[b][other]
 
 
 def standard_error(predicted: np.ndarray, labels: np.ndarray, *, samples: int) -> float:
@@ -52,7 +65,8 @@ def compare(split: str, predictions: Predictions, *, samples: int) -> list[dict[
 
     Two families, each corrected by itself: every variant against `none`, by which selection goes; and what
     the controls are for: each variant against its own controls and `none:matched`, and each control against
-    `none`.
+    `none`. Only seeds that both have are compared: a seed fixes the order of rows and the new modules' first
+    weights, so other seeds would be other experiments. A pair without a common seed is left out.
     """
     names = list(predictions.by_variant)
     proper = [name for name in names if not is_control(name) and name != BASELINE]
@@ -61,8 +75,11 @@ def compare(split: str, predictions: Predictions, *, samples: int) -> list[dict[
     families = [[(name, BASELINE) for name in proper], [*against, *((name, BASELINE) for name in controls)]]
     found = []
     for pairs in families:
+        runs = [(a, b, *predictions.paired(a, b)) for a, b in pairs if {a, b} <= set(names)]
         family = [
-            _difference(split, predictions, a, b, samples=samples) for a, b in pairs if {a, b} <= set(names)
+            {"a": a, "b": b, **_difference(split, one, other, predictions.labels, samples=samples)}
+            for a, b, one, other in runs
+            if len(one)
         ]
         for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_corrected"] = corrected
@@ -70,19 +87,18 @@ def compare(split: str, predictions: Predictions, *, samples: int) -> list[dict[
     return found
 
 
-def _difference(split: str, predictions: Predictions, a: str, b: str, *, samples: int) -> dict[str, Any]:
-    """Of `a` over `b`; the corrected p is left to the family."""
-    one, other = predictions.by_variant[a], predictions.by_variant[b]
-    result = paired_bootstrap(one, other, predictions.labels, "macro_f1", samples=samples)
-    discordant = mcnemar(one, other, predictions.labels)
-    share = (discordant["only_a"] + discordant["only_b"]) / len(predictions.labels)
+def _difference(
+    split: str, one: np.ndarray, other: np.ndarray, labels: np.ndarray, *, samples: int
+) -> dict[str, Any]:
+    """Of the runs `one` over `other`, (S, n) each; the corrected p is left to the family."""
+    result = paired_bootstrap(one, other, labels, "macro_f1", samples=samples)
+    discordant = mcnemar(one, other, labels)
+    share = (discordant["only_a"] + discordant["only_b"]) / len(labels)
     return {
-        "a": a,
-        "b": b,
         "split": split,
         "metric": "macro_f1",
         "method": METHOD,
-        "n": len(predictions.labels),
+        "n": len(labels),
         "seeds": len(one),
         "delta": result["delta"],
         "ci95": result["ci95"],
@@ -90,7 +106,7 @@ def _difference(split: str, predictions: Predictions, a: str, b: str, *, samples
         "p": result["p"],
         "p_corrected": None,
         "mcnemar": discordant,
-        "detectable_accuracy_difference": minimum_detectable_difference(share, len(predictions.labels)),
+        "detectable_accuracy_difference": minimum_detectable_difference(share, len(labels)),
     }
 
 
@@ -137,8 +153,9 @@ def select(
         if better:
             entry = max(better, key=lambda item: item["delta"])
             chosen = str(entry["a"])
+            ours, theirs = _means_on_common_seeds(by_variant[chosen], by_variant[BASELINE])
             reason = (
-                f"validation macro-F1 {means[chosen]:.3f} against {means[BASELINE]:.3f} of `none` "
+                f"validation macro-F1 {ours:.3f} against {theirs:.3f} of `none` "
                 f"({entry['delta']:+.3f}, corrected p = {entry['p_corrected']:.3f})"
             )
         else:
@@ -146,6 +163,16 @@ def select(
             reason = _why_none(means, comparisons)
     seed = best_seed(by_variant[chosen])["seed"]
     return {"variant": chosen, "seed": seed, "path": chosen, "rule": RULE, "reason": reason, "by": "rule"}
+
+
+def _means_on_common_seeds(
+    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]
+) -> tuple[float, float]:
+    """Mean validation macro-F1 of two variants, over the seeds by which they were compared."""
+    scores = [{record["seed"]: record["validation"]["macro_f1"] for record in items} for items in (a, b)]
+    common = scores[0].keys() & scores[1].keys()
+    one, other = (fmean(score[seed] for seed in common) for score in scores)
+    return one, other
 
 
 def _why_none(means: Mapping[str, float], comparisons: Sequence[Mapping[str, Any]]) -> str:

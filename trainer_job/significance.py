@@ -31,9 +31,9 @@ def paired_bootstrap(
     """Percentile bootstrap of metric(a) - metric(b), over rows and, where there are several, over seeds.
 
     Both levels are resampled with replacement; a row drawn for `a` is drawn for `b`, and so is a seed if
-    both have as many (else each draws its own). Macro-F1 runs over the classes that occur in `labels`. The
-    p-value is two-sided, 2·min(P(delta* ≤ 0), P(delta* ≥ 0)) with one added to both counts (Davison &
-    Hinkley 1997, §4.2), so it is never 0.
+    both have as many: run i of both is then of one seed (else each draws its own). Macro-F1 runs over the
+    classes that occur in `labels`. The p-value is two-sided, 2·min(P(delta* ≤ 0), P(delta* ≥ 0)) with one
+    added to both counts (Davison & Hinkley 1997, §4.2), so it is never 0.
 
     Rows on which all runs say the same are exchangeable, so the resampling draws how often each such pattern
     comes (a multinomial) instead of single rows: the same distribution at a fraction of the work.
@@ -78,19 +78,23 @@ def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike, labels: npt.ArrayLike) -> dict[s
 
     Args:
         a: predicted classes (n,) or (S, n).
-        b: predicted classes (n,) or (S', n) of the same rows; seeds are paired in order, as far as both go.
+        b: predicted classes (n,) or (S, n) of the same rows, run i with the seed of run i of `a`.
         labels: gold classes (n,).
 
     Returns:
         `only_a` and `only_b` (rows that only that one gets right), `p_exact` (two-sided binomial,
         conservative) and `p`, its mid-p form, which holds its level better (Fagerland et al. 2013).
+
+    Raises:
+        ValueError: the shapes do not fit, there are no rows, or not as many runs of one as of the other.
     """
     from scipy.stats import binom
 
-    gold = np.asarray(labels)
-    right_a, right_b = np.atleast_2d(a) == gold, np.atleast_2d(b) == gold  # (S, n)
-    pairs = min(len(right_a), len(right_b))
-    right_a, right_b = right_a[:pairs], right_b[:pairs]
+    gold = np.asarray(labels, dtype=np.int64)
+    right_a, right_b = _runs(a, gold) == gold, _runs(b, gold) == gold  # (S, n)
+    pairs = len(right_a)
+    if pairs != len(right_b):
+        raise ValueError(f"{pairs} runs of one and {len(right_b)} of the other; give those of common seeds")
     only_a, only_b = round((right_a & ~right_b).sum() / pairs), round((right_b & ~right_a).sum() / pairs)
     few, total = min(only_a, only_b), only_a + only_b
     exact = min(1.0, 2.0 * float(binom.cdf(few, total, 0.5)))

@@ -13,6 +13,7 @@ from tests.trainer_job.conftest import Swept
 from tests.trainer_job.tiny import Tiny
 from trainer_job import results
 from trainer_job.__main__ import main
+from trainer_job.provenance import SCHEMA_VERSION
 
 Captured = pytest.CaptureFixture[str]
 
@@ -168,7 +169,7 @@ def test_a_record_of_a_later_version_is_refused_and_left_as_it_is(
     copied: tuple[Path, Path], capsys: Captured, arguments: list[str]
 ) -> None:
     config, folder = copied
-    text = json.dumps({"schema_version": results.SCHEMA_VERSION + 1, "news": True})
+    text = json.dumps({"schema_version": SCHEMA_VERSION + 1, "news": True})
     (folder / "results.json").write_text(text)
     assert main([*arguments, "--config", str(config), *VARIANTS]) == 2
     said = capsys.readouterr()

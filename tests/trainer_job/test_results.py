@@ -17,6 +17,7 @@ from trainer_job.errors import JobError
 from trainer_job.launch import Devices
 from trainer_job.metrics import confusion_matrix, macro_f1
 from trainer_job.predictions import read_predictions
+from trainer_job.selection import compare
 from trainer_job.units import Layout, Unit, write_status
 
 DEVICES = Devices("cpu", 1)
@@ -111,3 +112,11 @@ def test_a_sweep_is_settled_by_units_of_its_own_configuration_alone(swept: Swept
 
     assert status("seeds=[0, 1]") == "complete"
     assert status("seeds=[0, 1]", "training.max_steps=3") == "partial"
+
+
+def test_predictions_carry_their_seeds(swept: Swept) -> None:
+    kept = [unit for unit in swept.record["units"] if (unit["variant"], unit["seed"]) != ("none", 0)]
+    found = results.load_predictions(swept.layout, kept, "validation")
+    assert found.seeds == {"none": [1], "routing": [0, 1], "moe": [0, 1]}
+    comparisons = compare("validation", found, samples=50)
+    assert {(entry["a"], entry["seeds"]) for entry in comparisons} == {("routing", 1), ("moe", 1)}

@@ -118,3 +118,46 @@ def test_the_verdict_compares_with_the_baselines(ours: float, rival: float, word
     assert f"`none` ({ours:.3f} ± 0.020) {word}" in words
     assert "0 of 1 variants are within two standard errors" in words
     assert "about 3.1 points" in words
+
+
+def test_only_common_seeds_are_compared_seed_by_seed() -> None:
+    """Seed 1 of `none` is missing: its seeds 0 and 2 meet seeds 0 and 2, not 0 and 1."""
+    none, moe = noisy(0.7, 3), noisy(0.7, 3)
+    moe[1] = GOLD  # the run without a partner, right everywhere
+    kept = Predictions(GOLD, {"none": none[[0, 2]], "moe": moe}, {"none": [0, 2], "moe": [2, 1, 0]})
+    (found,) = compare("validation", kept, samples=200)
+    whole = Predictions(GOLD, {"none": none[[2, 0]], "moe": moe[[0, 2]]})
+    (expected,) = compare("validation", whole, samples=200)
+    assert found["seeds"] == 2
+    assert found["delta"] == pytest.approx(expected["delta"])
+    assert abs(found["delta"]) < 0.1
+    assert found["mcnemar"] == expected["mcnemar"]
+
+
+def test_as_many_seeds_are_still_paired_by_their_numbers() -> None:
+    """One failed its seed 0, the other its seed 2; only seed 1 is common, and equal."""
+    runs = noisy(0.7, 3)
+    kept = Predictions(GOLD, {"none": runs[:2], "moe": runs[1:]}, {"none": [0, 1], "moe": [1, 2]})
+    (found,) = compare("validation", kept, samples=200)
+    assert (found["seeds"], found["delta"]) == (1, 0.0)
+    assert found["mcnemar"]["only_a"] == found["mcnemar"]["only_b"] == 0
+
+
+def test_without_a_common_seed_there_is_no_comparison_and_no_choice_of_it() -> None:
+    kept = Predictions(GOLD, {"none": noisy(0.3), "moe": noisy(0.99)}, {"none": [0], "moe": [1]})
+    comparisons = compare("validation", kept, samples=200)
+    assert comparisons == []
+    units = [
+        {**record, "seed": seed} for record, seed in zip(records(none=[0.3], moe=[0.99]), (0, 1), strict=True)
+    ]
+    chosen = select(units, comparisons)
+    assert chosen is not None
+    assert chosen["variant"] == "none"
+    assert "no variant was compared" in chosen["reason"]
+
+
+def test_the_reason_gives_means_over_the_seeds_that_were_compared() -> None:
+    units = records(none=[0.70, 0.10], moe=[0.74])  # seed 1 of moe failed
+    chosen = select(units, against(moe=(0.04, 0.01)))
+    assert chosen is not None
+    assert "0.740 against 0.700 of `none` (+0.040" in chosen["reason"]

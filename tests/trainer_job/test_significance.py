@@ -165,3 +165,8 @@ def test_minimum_detectable_difference_has_its_power() -> None:
     gains = rng.multinomial(1000, [0.05 + difference / 2, 0.05 - difference / 2, 0.9], size=2000)
     z = (gains[:, 0] - gains[:, 1]) / np.sqrt(gains[:, 0] + gains[:, 1])
     assert (np.abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_mcnemar_refuses_runs_that_are_not_paired() -> None:
+    with pytest.raises(ValueError, match=r"2 runs of one and 1 of the other; give those of common seeds"):
+        mcnemar(np.zeros((2, 3)), np.zeros((1, 3)), np.zeros(3))
