@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def report(config: RunConfig, devices: Devices, *, recompute: bool = False) -> i
     from trainer_job import results
     from trainer_job.files import read_json
     from trainer_job.folder import check_folder
-    from trainer_job.recompute import recomputed
+    from trainer_job.recompute import recomputed, summary_differences
     from trainer_job.report import write_report
     from trainer_job.results import settled_status
     from trainer_job.tables import print_comparison
@@ -173,18 +174,21 @@ def report(config: RunConfig, devices: Devices, *, recompute: bool = False) -> i
     if not (layout.state / "data.json").is_file():
         raise ConfigError(f"{layout.results}: no sweep there; run `stratified-train run` first")
     check_folder(layout, config)
-    differences = recomputed(layout, config) if recompute else []
     status = settled_status(config, layout, earlier=earlier.get("status"))
     command = (earlier.get("run") or {}).get("command", [])
-    built = results.build(config, layout, status=status, command=command, devices=devices)
-    record = results.write(layout, built)
+    build = partial(results.build, config, layout, status=status, command=command, devices=devices)
+    differences = []
+    if recompute:
+        again = recomputed(layout, config)
+        differences = again.differences + summary_differences(earlier, build(records=again.records))
+    record = results.write(layout, build())
     for path in write_report(record, layout.results):
         say(str(path))
     print_comparison(record, sys.stdout)
     if recompute:
         for text in differences[:50]:
             say(f"differs: {text}")
-        say(f"recomputed from predictions: {len(differences)} figures differ from what the units recorded")
+        say(f"recomputed from predictions: {len(differences)} figures differ from what was recorded")
     return 1 if differences else 0
 
 

@@ -1,4 +1,4 @@
-"""Every figure of every finished unit again, from its kept predictions, and where it differs from the record.
+"""Every figure of the sweep again, from the units' kept predictions, and where it differs from the records.
 
 It trusts predictions.parquet and the data's names, and nothing that was computed from them. It knows no
 Trainer.
@@ -32,8 +32,18 @@ class KeptNames:
     domain_labels: tuple[tuple[int, ...], ...]
 
 
-def recomputed(layout: Layout, config: RunConfig) -> list[str]:
-    """`UNIT: PLACE: recorded … recomputed …` for each figure that differs by more than 1e-6.
+@dataclass(frozen=True)
+class Recomputed:
+    """The finished units' records with figures computed again, and what differs from those on disk:
+    `UNIT: PLACE: recorded …, recomputed …` for each figure that does by more than 1e-6.
+    """
+
+    records: list[dict[str, Any]]
+    differences: list[str]
+
+
+def recomputed(layout: Layout, config: RunConfig) -> Recomputed:
+    """All finished units' figures, from predictions alone.
 
     Raises:
         DataError: a unit's predictions are missing or unreadable.
@@ -46,7 +56,7 @@ def recomputed(layout: Layout, config: RunConfig) -> list[str]:
         domains,
         tuple(tuple(i for i, label in enumerate(labels) if label in allowed[name]) for name in domains),
     )
-    found = []
+    records, found = [], []
     for record in finished_records(layout, config_digest=config_hash(config)):
         path = layout.results / record["path"] / "predictions.parquet"
         try:
@@ -63,7 +73,34 @@ def recomputed(layout: Layout, config: RunConfig) -> list[str]:
         recorded = {name: record.get(name) for name in FIGURES}
         unit = f"{record['variant']}:{record['seed']}"
         found += [f"{unit}: {text}" for text in differences(recorded, figures)]
-    return found
+        records.append({**record, **figures})
+    return Recomputed(records, found)
+
+
+def summary_differences(earlier: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
+    """Where what an earlier results.json says of the sweep as a whole differs from one computed again.
+
+    Variants, comparisons and baselines (whose predictions are not kept: from the sweep's notes). A record of
+    a running sweep may lack the last units, so that its summaries are of fewer; no other may. Nothing is
+    said of a record that is not there.
+    """
+    had, has = (_finished(record) for record in (earlier, computed))
+    if not earlier or (had != has and earlier.get("status") == "running"):
+        return []
+    if had != has:
+        return [f"units: recorded {_short(sorted(had))}, finished {_short(sorted(has))}"]
+    one, other = (plain(_summaries(record)) for record in (earlier, computed))
+    return list(differences(one, other))
+
+
+def _finished(record: Mapping[str, Any]) -> set[str]:
+    units = [unit for unit in record.get("units", []) if unit["status"] == "complete"]
+    return {f"{unit['variant']}:{unit['seed']}" for unit in units}
+
+
+def _summaries(record: Mapping[str, Any]) -> dict[str, Any]:
+    entries = {f"{item['a']} - {item['b']} on {item['split']}": item for item in record["comparisons"]}
+    return {"variants": record["variants"], "baselines": record["baselines"], "comparisons": entries}
 
 
 def differences(recorded: Any, computed: Any, place: str = "") -> Iterator[str]:

@@ -96,9 +96,13 @@ def build(
     command: Sequence[str],
     devices: Devices,
     samples: int = 2000,
+    records: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Assemble the record from what lies on disk. `samples` is the number of bootstrap resamples."""
-    records = finished_records(layout, config_digest=config_hash(config))
+    """Assemble the record from what lies on disk. `samples` is the number of bootstrap resamples; `records`
+    take the place of the units' own.
+    """
+    if records is None:
+        records = finished_records(layout, config_digest=config_hash(config))
     data = read_json(layout.state / "data.json") or {}
     kept = read_json(layout.state / "baselines.json") or {}
     baselines = {name: kept.get(name) for name in ("majority", "tfidf_logreg")}

@@ -50,9 +50,7 @@ def swept(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     assert train_here(config, flag=StopFlag(None)) == 0
     record_identity(layout, config)
     devices = Devices("cpu", 1)
-    built = results.build(
-        config, layout, status="complete", command=["stratified-train"], devices=devices, samples=200
-    )
+    built = results.build(config, layout, status="complete", command=["stratified-train"], devices=devices)
     record = results.write(layout, built)
     write_report(record, layout.results)
     return Swept(config, record, place / "tiny.yaml")

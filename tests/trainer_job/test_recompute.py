@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.trainer_job.conftest import Swept
 from tests.trainer_job.test_main import VARIANTS, copied
 from trainer_job.__main__ import main
-from trainer_job.recompute import differences, recomputed
+from trainer_job.recompute import differences, recomputed, summary_differences
 
 __all__ = ["copied"]  # the fixture
 
 
 def test_a_sweep_as_it_was_recorded_is_computed_again_to_the_digit(swept: Swept) -> None:
-    assert recomputed(swept.layout, swept.config) == []
+    assert recomputed(swept.layout, swept.config).differences == []
 
 
 def test_a_figure_that_was_changed_is_found_and_ends_in_1(
@@ -35,6 +37,47 @@ def test_a_figure_that_was_changed_is_found_and_ends_in_1(
     said = capsys.readouterr().out
     assert "differs: moe:1: test/per_domain/shop/accuracy: recorded" in said
     assert "1 figures differ" in said
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "said"),
+    [
+        ("variants", lambda part: part["moe"]["test"]["macro_f1"].update(mean=0.9), "moe/test/macro_f1/mean"),
+        ("baselines", lambda part: part["majority"]["test"].update(accuracy=0.9), "majority/test/accuracy"),
+        (
+            "comparisons",
+            lambda part: part[0].update(p_corrected=1e-4),
+            "moe - none on validation/p_corrected",
+        ),
+        ("units", lambda part: part.pop(), "recorded ['moe:0'"),
+    ],
+)
+def test_a_figure_of_the_sweeps_own_record_that_was_changed_is_found(
+    copied: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    change: Callable[[Any], None],
+    said: str,
+) -> None:
+    config, folder = copied
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    record["comparisons"].sort(key=lambda entry: (entry["a"], entry["split"] == "test"))
+    change(record[section])
+    (folder / "results.json").write_text(json.dumps(record), encoding="utf-8")
+    command = ["report", "--config", str(config), *VARIANTS, "--recompute"]
+    assert main(command) == 1
+    shown = capsys.readouterr().out
+    assert f"differs: {section}" in shown
+    assert said in shown
+    assert "1 figures differ" in shown
+    assert main(command) == 0  # the record was made anew
+
+
+def test_a_running_sweeps_record_may_be_a_unit_behind(swept: Swept) -> None:
+    earlier = {**swept.record, "units": swept.record["units"][:-1]}
+    assert summary_differences({**earlier, "status": "running"}, swept.record) == []
+    assert len(summary_differences(earlier, swept.record)) == 1
+    assert summary_differences({}, swept.record) == []
 
 
 def test_what_predictions_do_not_tell_and_an_older_record_lacks_is_no_difference(
