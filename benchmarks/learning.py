@@ -5,8 +5,9 @@ them so many also reach the validation accuracy of the plain script, over severa
 
 How: both ways train on the rows of a sweep's configuration, for as many epochs, with batches of 32, the same
 rate and AdamW; the plain one as public examples show (shuffled, every row padded to `--length`, fp32), ours
-as the job does (rows of like length together, fused AdamW, bf16 where the processor has it). Both are
-evaluated on the whole validation split, the domain unknown. They take turns, seed by seed.
+as the job does (rows of like length together, fused AdamW, in bf16 too where the processor has it, with and
+without the dropout of attention weights). All are evaluated on the whole validation split, the domain
+unknown: accuracy and cross-entropy. They take turns, seed by seed.
 
     python -m benchmarks.learning                                  # quickstart's rows, three seeds
     python -m benchmarks.learning --set data.train_samples=60 --seeds 1 --length 32 --out /tmp
@@ -20,12 +21,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.record import RESULTS, asked, processor, write_record
-from benchmarks.training import BATCH, BF16
+from benchmarks.training import BATCH, BF16, DROPOUTS
 
 Step = Callable[[Sequence[int]], Any]  # from places of rows to the loss
 
@@ -83,7 +85,9 @@ def plain_way(source: str, train: Rows, labels: int, *, length: int, seed: int) 
     return Way(model, order, loss, predict, fused=False)
 
 
-def our_way(config: Any, corpus: Any, train: Rows, *, length: int, seed: int, bf16: bool) -> Way:
+def our_way(
+    config: Any, corpus: Any, train: Rows, *, length: int, seed: int, bf16: bool, dropout: float | None
+) -> Way:
     """The job's model, order, collator and precision."""
     import torch
 
@@ -96,6 +100,7 @@ def our_way(config: Any, corpus: Any, train: Rows, *, length: int, seed: int, bf
             config.model.backbone, variant="none", labels=corpus.labels, domains=corpus.domains,
             domain_labels=[list(ids) for ids in corpus.domain_labels], max_length=length, seed=seed,
             family=config.model.family, gate_dim=config.model.gate_dim,
+            attention_dropout=dropout,
         )  # fmt: skip
     torch.manual_seed(seed)
     collate = Collator(int(model.config.pad_token_id or 0), limit=length)
@@ -128,7 +133,7 @@ def our_way(config: Any, corpus: Any, train: Rows, *, length: int, seed: int, bf
 
 
 def train_and_evaluate(way: Way, train: Rows, held: Rows, *, epochs: int, rate: float) -> dict[str, float]:
-    """Accuracy on `held` (0 to 1), and seconds of training by the wall and by the processor."""
+    """Accuracy (0 to 1) and cross-entropy (nats) on `held`; seconds of training by wall and processor."""
     import torch
 
     optimizer = torch.optim.AdamW(way.model.parameters(), lr=rate, fused=way.fused)
@@ -142,12 +147,14 @@ def train_and_evaluate(way: Way, train: Rows, held: Rows, *, epochs: int, rate: 
             optimizer.zero_grad(set_to_none=True)
     taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     way.model.eval()
-    right = 0
+    right, surprise = 0, 0.0
     with torch.inference_mode():
         for places in _short_first(held):
-            found = way.predict(held, places).argmax(-1).tolist()
-            right += sum(label == held.labels[place] for label, place in zip(found, places, strict=True))
-    return {"accuracy": right / len(held.labels), **taken}
+            logits, gold = way.predict(held, places), torch.tensor([held.labels[place] for place in places])
+            right += int((logits.argmax(-1) == gold).sum())
+            surprise += float(torch.nn.functional.cross_entropy(logits.float(), gold, reduction="sum"))
+    rows = len(held.labels)
+    return {"accuracy": right / rows, "cross_entropy": surprise / rows, **taken}
 
 
 def _short_first(rows: Rows) -> Iterator[list[int]]:
@@ -183,9 +190,9 @@ def measure(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         ways: dict[str, Callable[[], Way]] = {
             "plain": partial(plain_way, source, train, len(corpus.labels), **options_of)
         }
-        for bf16 in (False, True)[: 1 + has_bf16]:
-            ways[f"grouped, {'bf16' if bf16 else 'fp32'}"] = partial(
-                our_way, config, corpus, train, bf16=bf16, **options_of
+        for bf16, (said, dropout) in product((False, True)[: 1 + has_bf16], DROPOUTS.items()):
+            ways[f"grouped, {'bf16' if bf16 else 'fp32'}{said}"] = partial(
+                our_way, config, corpus, train, bf16=bf16, dropout=dropout, **options_of
             )
         for name, make in ways.items():
             one = train_and_evaluate(make(), train, held, epochs=options.epochs, rate=options.rate)
@@ -219,11 +226,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clock: mean(one[clock] for one in found["plain"]) / mean(one[clock] for one in runs)
             for clock in ("wall", "cpu")
         }
-        rows.append({"way": name, "accuracy": round(mean(reached), 4), "accuracies": reached, **times})
+        loss = mean(one["cross_entropy"] for one in runs)
+        rows.append(
+            {
+                "way": name,
+                "accuracy": round(mean(reached), 4),
+                "accuracies": reached,
+                "cross_entropy": loss,
+                **times,
+            }
+        )
         spread = f" ± {stdev(reached):.3f}" if len(reached) > 1 else ""
         print(
-            f"{name:<14} accuracy {mean(reached):.3f}{spread}  {times['wall']:.2f} × as fast as plain, "
-            f"{times['cpu']:.2f} × by processor time"
+            f"{name:<32} accuracy {mean(reached):.3f}{spread}, cross-entropy {loss:.3f}  "
+            f"{times['wall']:.2f} × as fast as plain, {times['cpu']:.2f} × by processor time"
         )
     print(write_record("learning", {**asked(options), "table": rows, "runs": found}, out=options.out))
     return 0

@@ -3,7 +3,8 @@
 Question: public examples tokenise with `padding="max_length", max_length=256` and train a
 `AutoModelForSequenceClassification` in fp32. How many times the samples a second does this job's way of
 training take: rows of like length in a batch, padded no further than needed, fused AdamW, bf16 where the
-processor has it?
+processor has it, with and without the dropout of attention weights (`model.attention_dropout`), for whose
+sake a CPU writes out all T × T of them?
 
 How: both ways take whole optimizer steps of 32 rows on the same texts, tokenised before, by turns in one
 process. The plain way always costs the same, so a few steps speak for it; ours takes every batch of one whole
@@ -19,6 +20,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +31,7 @@ from benchmarks.texts import real_texts
 
 BATCH = 32
 RATE = 2e-5
+DROPOUTS = {", attention dropout": None, "": 0.0}  # the checkpoint's own, and none
 BF16 = {"avx512_bf16", "amx_bf16"}
 
 
@@ -69,7 +72,14 @@ def plain_steps(source: str, texts: Sequence[str], *, length: int, steps: int) -
 
 
 def grouped_steps(
-    source: str, texts: Sequence[str], *, shape: str, variant: str, length: int, bf16: bool
+    source: str,
+    texts: Sequence[str],
+    *,
+    shape: str,
+    variant: str,
+    length: int,
+    bf16: bool,
+    attention_dropout: float | None = None,
 ) -> Callable[[], None]:
     """Steps as the job takes them: its model, its order, its collator, fused AdamW."""
     import torch
@@ -91,6 +101,7 @@ def grouped_steps(
             seed=0,
             family="distilbert",
             gate_dim=gate_dim,
+            attention_dropout=attention_dropout,
         )
     tokenizer = load_tokenizer(report.source, max_length=length)
     ids = tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
@@ -162,17 +173,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         rows = {base: min(len(texts), BATCH * steps)}
         for variant in options.variants:
-            for bf16 in (False, True)[: 1 + has_bf16]:
-                name = f"{variant}, grouped by length, {'bf16' if bf16 else 'fp32'}"
+            for bf16, (said, dropout) in product((False, True)[: 1 + has_bf16], DROPOUTS.items()):
+                name = f"{variant}, grouped, {'bf16' if bf16 else 'fp32'}{said}"
                 ways[name] = grouped_steps(
-                    source, texts, shape=options.shape, variant=variant, length=options.length, bf16=bf16
-                )
+                    source, texts, shape=options.shape, variant=variant, length=options.length, bf16=bf16,
+                    attention_dropout=dropout,
+                )  # fmt: skip
                 rows[name] = len(texts)
         samples = alternate(ways, rounds=options.rounds)
     found = table(samples, rows, base=base)
     for row in found:
         print(
-            f"{row['way']:<36} {row['samples_per_second']:>8.2f} samples/s  {row['times_plain']:.2f} × "
+            f"{row['way']:<40} {row['samples_per_second']:>8.2f} samples/s  {row['times_plain']:.2f} × "
             f"plain, {row['times_plain_cpu']:.2f} × by processor time"
         )
     if not has_bf16:
