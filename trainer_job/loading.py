@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from trainer_job import strict_yaml
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError
 
@@ -46,7 +47,9 @@ def find_config(name: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError when it cannot be read or is no mapping."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = strict_yaml.load(path.read_text(encoding="utf-8"))
+    except strict_yaml.DuplicateKey as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML ({reason}); correct the file") from error
@@ -70,7 +73,9 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any, *, origin: str) -> N
 def _parsed(text: str, *, origin: str) -> Any:
     """A value as YAML reads it: numbers, true/false, null, [lists], text."""
     try:
-        return yaml.safe_load(text)
+        return strict_yaml.load(text)
+    except strict_yaml.DuplicateKey as error:
+        raise ConfigError(f"{origin}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: {text!r} is no YAML value; quote it") from error
 
