@@ -46,6 +46,17 @@ def test_hooks_are_the_gates_own_tools() -> None:
         )
 
 
+def test_make_targets_that_settings_name_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), flags=re.M))
+    named = {name for file in ("pyproject.toml", "CONTRIBUTING.md") for name in named_targets(file)}
+    assert len(named) > 2
+    assert named <= targets
+
+
+def named_targets(file: str) -> list[str]:
+    return re.findall(r"`make ([a-z-]+)", read(file))
+
+
 def test_versions_and_ports_agree() -> None:
     version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
     assert yaml.safe_load(read("CITATION.cff"))["version"] == version

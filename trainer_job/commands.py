@@ -58,6 +58,8 @@ def dispatch(options: argparse.Namespace, line: list[str]) -> int:
 
 def data(config: RunConfig, options: argparse.Namespace) -> int:
     """The command of that name."""
+    if options.samples < 0:
+        raise ConfigError(f"--samples {options.samples}: fewer than none; give 0 or more")
     from trainer_job.data import load_corpus
     from trainer_job.data.describe import print_corpus
 

@@ -33,3 +33,11 @@ def test_wrong_data_end_in_three(make: Make, tmp_path: Path, capsys: pytest.Capt
     config = write(make({"films": {"train": [("a", "neg"), ("b", "odd")]}}), tmp_path)
     assert main(["data", "--config", config, "--set", f"cache={tmp_path / 'cache'}"]) == 3
     assert "label 'odd' is not in label_map (neg, pos)" in capsys.readouterr().err
+
+
+def test_fewer_than_no_sample_rows_are_refused(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(make({"films": {"train": rows(40, prefix="films")}}), tmp_path)
+    assert main(["data", "--config", config, "--samples", "-1"]) == 2
+    assert "--samples -1: fewer than none; give 0 or more" in capsys.readouterr().err
