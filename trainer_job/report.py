@@ -167,6 +167,7 @@ def _cost_row(unit: Mapping[str, Any]) -> list[str]:
         " / ".join(tables.figure(seconds.get(name), 0) for name in phases),
         tables.figure(throughput["tokens_per_second"], 0),
         "–" if padding is None else f"{100 * padding:.0f} %",
+        "–" if unit.get("mfu") is None else f"{100 * unit['mfu']:.0f} %",
         f"{unit['flops_per_token'] / 1e6:.1f} M",
         f"{unit['peak_memory_bytes'] / 2**20:.0f} MiB",
         "–" if unit.get("energy_joules") is None else f"{unit['energy_joules'] / 3600:.2f} Wh",

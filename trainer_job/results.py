@@ -52,6 +52,7 @@ _UNIT_KEYS = [
     "held_out",
     "prior_correction",
     "throughput",
+    "mfu",
     "parameters",
     "flops_per_token",
     "peak_memory_bytes",

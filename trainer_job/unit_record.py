@@ -22,6 +22,7 @@ from trainer_job.energy import EnergyMeter
 from trainer_job.evaluation import figures_of
 from trainer_job.files import write_json
 from trainer_job.lock import exclusive
+from trainer_job.peaks import peak_flops, utilisation
 from trainer_job.predictions import write_predictions
 from trainer_job.progress import write_hparams
 from trainer_job.provenance import SCHEMA_VERSION
@@ -146,7 +147,7 @@ def _describe(
     state, report, resumed = trainer.state, outcome.report, outcome.resumed
     model: Any = trainer.model
     history = state.log_history
-    lengths = run.prepared.tables["test"]["length"]
+    lengths = {name: int(np.mean(run.prepared.tables[name]["length"])) for name in ("train", "test")}
     return {
         "schema_version": SCHEMA_VERSION,
         "identity": run.identity,
@@ -171,8 +172,11 @@ def _describe(
             "new_modules": list(report.missing),
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "flops_per_token": flops_per_token(model.config, int(np.mean(lengths))),
+        "flops_per_token": flops_per_token(model.config, lengths["test"]),
         "throughput": throughput,
+        "mfu": mfu_of(
+            trainer, run.device, throughput, flops_per_token=flops_per_token(model.config, lengths["train"])
+        ),
         "peak_memory_bytes": _peak_memory(run.device),
         "processes": world_size(),
         "device": run.device,
@@ -201,6 +205,16 @@ def precision_of(trainer: UnitTrainer) -> str:
     """The precision that the matrices were multiplied in."""
     names = [name for name in ("bf16", "fp16", "tf32") if getattr(trainer.args, name)]
     return names[0] if names else "fp32"
+
+
+def mfu_of(
+    trainer: Any, device: str, throughput: Mapping[str, Any], *, flops_per_token: float
+) -> float | None:
+    """Model FLOPs utilisation of training, a GPU a rank; None on a CPU or a GPU whose peak is not known."""
+    if device != "cuda":
+        return None
+    peak = peak_flops(torch.cuda.get_device_name(), precision_of(trainer))
+    return utilisation(flops_per_token, throughput["tokens_per_second"], peak=peak, devices=world_size())
 
 
 def _peak_memory(device: str) -> int:
