@@ -23,7 +23,6 @@ forward pass more than 35 % (moe 45 %) slower.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -33,12 +32,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.model_costs import Row, measure_family
-from benchmarks.record import processor
+from benchmarks.record import RESULTS, processor, write_record
 from stratified_models.tiny import TINY_FAMILIES
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
 DOCS = Path("docs/models.md")
-RESULTS = Path(__file__).parent / "results"
+THREADS = 1
 MARKERS = ("<!-- models-table -->", "<!-- end of models-table -->")
 MOST_PARAMETERS = 0.08
 SLOWEST = {"moe": 1.45}
@@ -107,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     load = os.getloadavg()[0]
     rows = [row for family in options.families for row in measure_family(family, options)]
@@ -121,17 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = markdown(rows, said)
     print(table)
     record = {
-        "benchmark": "models",
-        "date": now.isoformat(timespec="seconds"),
         "settings": {"rows": options.rows, "length": options.length, "rounds": options.rounds},
-        "processor": chip,
+        "threads": THREADS,
         "load_average": {"before": round(load, 2), "after": round(os.getloadavg()[0], 2)},
-        "versions": versions,
         "table": rows,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"models-{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(write_record("models", record, out=options.out))
     if options.docs:
         write_docs(Path(options.docs), table)
     missed = misses(rows)

@@ -7,10 +7,10 @@ when half of 200 callers leave, do the others get their own answers, and is noth
 left?
 
 How: the server is a process of its own on real weights, and the load comes from a third process, so that
-neither waits for the other's interpreter. Capacity is measured first, through one stream that is never empty.
-The generator's lag (when a call left, less when it should have) is measured with each load, and against a
-null server that answers at once: beyond some milliseconds the generator, not the server, is what is measured.
-Retries are off.
+neither waits for the other's interpreter; each has a core of its own (with `--no-pin` they share all cores).
+Capacity is measured first, through one stream that is never empty. The generator's lag (when a call left,
+less when it should have) is measured with each load, and against a null server that answers at once: beyond
+some milliseconds the generator, not the server, is what is measured. Retries are off.
 
 Output: a table, and a JSON file in benchmarks/results/. Exit code 1 when goodput at 150 % is below 95 % of
 its peak, or the 99th percentile of refusals is above 10 ms, or one of the other promises does not hold.
@@ -24,7 +24,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -32,19 +31,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import grpc
 
+from benchmarks.processes import cores, pinned
+from benchmarks.record import RESULTS, asked, in_ms, write_record
 from benchmarks.served import scraped, start, total
 from protos.stratified.v1 import sentiment_pb2, sentiment_pb2_grpc
 from serving.client import AsyncClient
 from serving.types import Classification, Item, StreamOrder
 
-RESULTS = Path(__file__).parent / "results"
 SHARES = (0.5, 1.0, 1.5, 3.0)
 PUSHBACK = "grpc-retry-pushback-ms"
 WORDS = ("good", "bad", "film", "plot", "the", "of", "worth", "every", "minute", "not", "drags", "ending")
@@ -110,7 +109,7 @@ async def flood(target: str, rate: float, seconds: float, deadline: float, seed:
 
 
 def told(found: dict[str, Any]) -> dict[str, Any]:
-    """The figures of one flood."""
+    """The figures of one flood, and every latency of it in milliseconds."""
     calls = found["calls"]
     refused = sorted(call["took"] for call in calls if call["pushed"] is not None)
     fine = sorted(call["took"] for call in calls if call["code"] == "OK")
@@ -128,6 +127,7 @@ def told(found: dict[str, Any]) -> dict[str, Any]:
         "generator_lag_p99_ms": _ms(lags, 0.99),
         "first_lone_ms": round(1000 * found["lone"][0], 1),
         "lone_ms": round(1000 * median(found["lone"]), 1),
+        "samples_ms": {"answered": in_ms(fine), "refused": in_ms(refused)},
     }
 
 
@@ -183,10 +183,12 @@ async def null_server() -> None:
     await server.wait_for_termination()
 
 
-def against_nothing(rate: float, seconds: float, deadline: float) -> dict[str, Any]:
+def against_nothing(rate: float, seconds: float, deadline: float, *, core: set[int] | None) -> dict[str, Any]:
     """The generator's own limits, at the highest rate of the benchmark."""
     command = [sys.executable, "-m", "benchmarks.overload", "--null"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with pinned(core):
+        null = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with null as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
         found = elsewhere("--flood", f"127.0.0.1:{port}", str(rate), str(seconds), str(deadline))
@@ -196,23 +198,32 @@ def against_nothing(rate: float, seconds: float, deadline: float) -> dict[str, A
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, on one server."""
+    core, other = cores() if options.pin else (None, None)
     flags = ["--threads", str(options.threads), "--watch-seconds", "0", "--settle-seconds", "0"]
     with tempfile.TemporaryDirectory() as folder:
-        process, ports = start(options.models, Path(folder) / "log", *flags)
-        target = f"127.0.0.1:{ports['port']}"
+        with pinned(core):
+            process, ports = start(options.models, Path(folder) / "log", *flags)
         try:
-            full = asyncio.run(capacity(target, options.seconds))
-            idle = elsewhere("--flood", target, "2", "5", str(options.deadline))
-            rows = []
-            for share in SHARES:
-                words = (target, str(share * full), str(options.seconds), str(options.deadline))
-                rows.append({"share": share, **told(elsewhere("--flood", *words))})
-            half = asyncio.run(half_leave(target, ports["metrics_port"]))
+            with pinned(other):
+                found = flooded(f"127.0.0.1:{ports['port']}", ports["metrics_port"], options)
         finally:
             process.kill()
             process.wait()
-    null = against_nothing(SHARES[-1] * full, min(10.0, options.seconds), options.deadline)
-    return {"capacity": round(full, 1), "idle": told(idle), "table": rows, "half": half, "null": null}
+    most, seconds = SHARES[-1] * found["capacity"], min(10.0, options.seconds)
+    with pinned(other):
+        return {**found, "null": against_nothing(most, seconds, options.deadline, core=core)}
+
+
+def flooded(target: str, metrics: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Capacity, a lone caller, every share of the capacity, and the callers who leave."""
+    full = asyncio.run(capacity(target, options.seconds))
+    idle = elsewhere("--flood", target, "2", "5", str(options.deadline))
+    rows = []
+    for share in SHARES:
+        words = (target, str(share * full), str(options.seconds), str(options.deadline))
+        rows.append({"share": share, **told(elsewhere("--flood", *words))})
+    half = asyncio.run(half_leave(target, metrics))
+    return {"capacity": round(full, 1), "idle": told(idle), "table": rows, "half": half}
 
 
 def judged(found: dict[str, Any]) -> list[tuple[str, str, bool]]:
@@ -243,6 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--deadline", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1, help="of the engine; leave a core to the load")
+    parser.add_argument(
+        "--pin",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="server on one core, load on another",
+    )
     parser.add_argument("--flood", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--null", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -261,23 +278,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in found["table"]:
         print(
             f"{row['share']:>4.0%}  "
-            + "  ".join(f"{key} {value}" for key, value in row.items() if key != "share")
+            + "  ".join(f"{key} {value}" for key, value in row.items() if key not in ("share", "samples_ms"))
         )
     rules = judged(found)
     for rule, what, holds in rules:
         print(f"{'holds ' if holds else 'BROKEN'}  {rule:<46} {what}")
-    now = datetime.now(UTC)
+    kept = {key: value for key, value in asked(options).items() if key not in ("flood", "null")}
     record = {
-        "benchmark": "overload", "date": now.isoformat(timespec="seconds"), "threads": options.threads,
-        "deadline": options.deadline, "seconds": options.seconds, "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        **kept,
         "load_average": {"before": round(load, 2), "after": round(os.getloadavg()[0], 2)},
         **found, "rules": [{"rule": rule, "found": what, "holds": holds} for rule, what, holds in rules],
     }  # fmt: skip
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"overload-{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    print(write_record("overload", record, out=options.out))
     return 0 if all(holds for _, _, holds in rules) else 1
 
 

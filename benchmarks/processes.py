@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cores", "free_ports", "load", "our_server", "processor_seconds", "running", "wait_for_port"]
+__all__ = [
+    "cores", "free_ports", "load", "our_server", "pinned", "processor_seconds", "running", "wait_for_port",
+]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 180.0
@@ -26,6 +28,18 @@ def cores() -> tuple[set[int], set[int]]:
     """Cores of the server and of the load: one each where there are two."""
     allowed = sorted(os.sched_getaffinity(0))
     return {allowed[0]}, {allowed[-1]}
+
+
+@contextmanager
+def pinned(to: set[int] | None) -> Iterator[None]:
+    """This thread, and what it starts, on these cores until the block ends; on None where it was."""
+    before = os.sched_getaffinity(0)
+    if to:
+        os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def free_ports(count: int) -> list[int]:

@@ -14,14 +14,24 @@ import random
 import re
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-__all__ = ["RESULTS", "Samples", "alternate", "asked", "processor", "ratio", "spread", "write_record"]
+__all__ = [
+    "RESULTS",
+    "Samples",
+    "alternate",
+    "asked",
+    "in_ms",
+    "processor",
+    "ratio",
+    "spread",
+    "write_record",
+]
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -75,6 +85,11 @@ def asked(options: Namespace) -> dict[str, Any]:
     }
 
 
+def in_ms(seconds: Iterable[float]) -> list[float]:
+    """Seconds as milliseconds to the hundredth: samples that a record keeps."""
+    return [round(1000 * value, 2) for value in seconds]
+
+
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """Median and quartiles: (lower, median, upper)."""
     if len(values) < 2:
@@ -112,8 +127,15 @@ def write_record(benchmark: str, record: Mapping[str, Any], *, out: Path, name: 
     }
     out.mkdir(parents=True, exist_ok=True)
     path = out / "-".join(part for part in (benchmark, name, f"{now:%Y%m%d-%H%M%S}.json") if part)
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    path.write_text(_compact(json.dumps(whole, indent=1)) + "\n", encoding="utf-8")
     return path
+
+
+def _compact(text: str) -> str:
+    """Lists of nothing but numbers on one line each: samples fill pages otherwise."""
+    return re.sub(
+        r"\[\n\s*([-\d][^\[\]{}\"]*?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text
+    )
 
 
 def _version(package: str) -> str:

@@ -34,6 +34,7 @@ from benchmarks.rows import LABELS, status
 from benchmarks.texts import made_up
 
 Row = dict[str, Any]
+THREADS = 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def once(axis: int, size: int, place: int, folder: Path) -> None:
     """Print what one run adds to the resident memory of this process, in MB."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     run = work(AXES[axis], size, folder)[place]
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far was loading
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for axis in (axis for axis in AXES if axis.name in options.axes):
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(data_rows(options.data_rows, options.levels))
     print(table(rows))
     kept = {key: value for key, value in asked(options).items() if key not in ("once", "folder")}
-    print(write_record("scale", {**kept, "table": rows}, out=options.out))
+    print(write_record("scale", {**kept, "threads": THREADS, "table": rows}, out=options.out))
 
 
 if __name__ == "__main__":

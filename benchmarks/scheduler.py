@@ -22,24 +22,21 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
-import json
 import math
 import random
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.record import asked
+from benchmarks.record import RESULTS, asked, write_record
 from serving.batches import Policy
 from serving.costs import CostModel
 from serving.errors import Refused
 from serving.scheduler import Scheduler
 
-RESULTS = Path(__file__).parent / "results"
 LOADS = (0.3, 0.7, 0.9, 1.1, 1.5, 3.0)
 CALLERS = 20
 
@@ -248,18 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"p99 {line['p99_ms']:>7} ms  goodput {line['goodput_per_s']:>6}/s  late {line['late']:>6}  "
             f"refused {line['refused']:>6}  padding {line['padding']:.1%}"
         )
-    now = datetime.now(UTC)
     record = {
-        "benchmark": "scheduler",
-        "date": now.isoformat(timespec="seconds"),
         "options": asked(options),
         "policy": asdict(Policy(batch_tokens=512)),
         "table": rows,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"scheduler-{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    print(write_record("scheduler", record, out=options.out))
     return 0
 
 

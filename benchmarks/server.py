@@ -43,6 +43,7 @@ from benchmarks.texts import real_texts
 
 BUDGETS = (128, 256, 512, 1024)
 ALONE = 100  # texts of the single caller
+THREADS = 1  # of the engine, bare and served
 
 
 class Bare:
@@ -52,7 +53,7 @@ class Bare:
         from serving.engines.choice import Wishes
         from serving.loading import load as load_bundle
 
-        wishes = Wishes(engine=engine, device="cpu", threads=1)  # type: ignore[arg-type]  # of ENGINES
+        wishes = Wishes(engine=engine, device="cpu", threads=THREADS)  # type: ignore[arg-type]  # of ENGINES
         loaded = load_bundle(bundle, wishes=wishes, clock=time.perf_counter, announce=lambda step: None)
         self.engine, self.encoder, self.texts = loaded.engine, loaded.encoder, texts
         self.name = loaded.engine.name
@@ -101,7 +102,7 @@ def measure(
     sched_setaffinity(0, server_core)
     try:
         bare = Bare(bundle, texts, engine)
-        flags = ("--engine", bare.name, "--device", "cpu", "--threads", "1")
+        flags = ("--engine", bare.name, "--device", "cpu", "--threads", str(THREADS))
         with ExitStack() as stack:
             target, server = stack.enter_context(
                 our_server(bundle, *flags, on=server_core, log=folder / "server.log")
@@ -178,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"the load alone carries {null:.0f} texts/s to a server that does nothing")
     record = {
         **asked(options),
+        "threads": THREADS,
         "table": rows,
         "null_per_second": null,
         "runs": found,

@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import random
 import shutil
 import sys
@@ -31,20 +29,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psutil
 
+from benchmarks.record import RESULTS, asked, write_record
 from benchmarks.served import percentile, scraped, start, total
 from serving.calls import CallFailed, Failure
 from serving.client import AsyncClient
 from serving.types import Item, StreamOrder
 
-RESULTS = Path(__file__).parent / "results"
 WARMUP, GROWTH, LAG = 0.2, 0.02, 0.020
+THREADS = 1  # of the engine
 WORDS = ("good", "bad", "film", "plot", "the", "of", "worth", "every", "minute", "not", "🙂", "déjà")
 EXPECTED = {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
 
@@ -200,7 +198,7 @@ async def soak(
     models: Path, spare: Path, log: Path, options: argparse.Namespace
 ) -> tuple[Seen, dict[str, Any]]:
     """Run; what was seen, and the state of the server when it is quiet again."""
-    flags = ["--engine", "onnx", "--threads", "1", "--watch-seconds", "2", "--settle-seconds", "0"]
+    flags = ["--engine", "onnx", "--threads", str(THREADS), "--watch-seconds", "2", "--settle-seconds", "0"]
     process, ports = start(models, log, *flags)
     seen, inside = Seen(), psutil.Process(process.pid)
     target = f"127.0.0.1:{ports['port']}"
@@ -237,18 +235,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         models, spare = bundles(Path(name))
         seen, end = asyncio.run(soak(models, spare, Path(name) / "log", options))
-    now = datetime.now(UTC)
     calls = f"{end['calls']:.0f} calls"
     print(f"{options.minutes:g} minutes, {options.callers} callers, {calls}, {seen.swaps} swaps")
     for rule, found, holds in end["rules"]:
         print(f"{'holds ' if holds else 'BROKEN'}  {rule:<36} {found}")
     record = {
-        "benchmark": "soak",
-        "date": now.isoformat(timespec="seconds"),
-        "minutes": options.minutes,
-        "callers": options.callers,
-        "pause": options.pause,
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        **asked(options),
+        "engine_threads": THREADS,
         "load_average": {"before": round(load, 2), "after": round(os.getloadavg()[0], 2)},
         "calls": end["calls"],
         "rules": [{"rule": rule, "found": found, "holds": holds} for rule, found, holds in end["rules"]],
@@ -256,10 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "threads": seen.threads,
         "files": seen.files,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"soak-{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    print(path)
+    print(write_record("soak", record, out=options.out))
     return 0 if all(holds for _, _, holds in end["rules"]) else 1
 
 

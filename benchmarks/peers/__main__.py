@@ -32,14 +32,15 @@ from typing import Any
 
 from benchmarks.bundles import PACKAGE, REAL, SHAPES, make_bundle, random_backbone
 from benchmarks.peers.answers import check, labels_of_bundle, labels_of_transformers
-from benchmarks.peers.fleet import HERE, PEERS, environment
+from benchmarks.peers.fleet import HERE, PEERS, environment, installed
 from benchmarks.processes import cores, free_ports, load, our_server, running, wait_for_port
-from benchmarks.record import RESULTS, asked, write_record
+from benchmarks.record import RESULTS, asked, in_ms, write_record
 from benchmarks.texts import real_texts
 
 CACHE = Path.home() / ".cache" / "stratified-peers"
 BATCH = 32
 OVERLOADS = (1.5, 3.0)
+THREADS = 1  # of every engine, ours and theirs
 Cell = dict[str, Any]
 # Runs a command as the leader of a group of its own, so that what it leaves behind can be ended with it.
 LEADER = (sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])")
@@ -53,7 +54,7 @@ def served(
     core, _ = cores()
     if name.startswith("ours"):
         engine, _, precision = name.removeprefix("ours ").partition(":")
-        flags = ["--engine", engine, "--device", "cpu", "--threads", "1", "--caller-share", "1"]
+        flags = ["--engine", engine, "--device", "cpu", "--threads", str(THREADS), "--caller-share", "1"]
         flags += ["--precision", precision] if precision else []
         with our_server(folder / "bundle", *flags, on=core, log=folder / "ours.log") as (target, _):
             yield target, []
@@ -65,8 +66,8 @@ def served(
         told = {
             "PEER_BUNDLE": str(folder / "bundle"), "PEER_BATCH": str(batch), "PEER_PORT": str(port),
             "PEER_DEADLINE": str(deadline), "PEER_SCRATCH": scratch, "PYTHONPATH": str(HERE),
-            "OMP_NUM_THREADS": "1", "BENTOML_HOME": scratch, "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
-            "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": str(THREADS), "BENTOML_HOME": scratch, "BENTOML_DO_NOT_TRACK": "1",
+            "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
         command, log = peer.command(python, port, batch, Path(scratch)), folder / f"{name}.log"
         try:
@@ -100,7 +101,11 @@ def _end(log: Path) -> str:
 def closed(target: str, flags: Sequence[str], texts: Path, callers: int) -> Cell:
     """Texts a second to so many callers."""
     found = load(target, texts, "--callers", str(callers), *flags, on=cores()[1])
-    return {"per_second": found["per_second"], "failed": found["sent"] - found["answered"]}
+    return {
+        "per_second": found["per_second"],
+        "failed": found["sent"] - found["answered"],
+        "latencies_ms": in_ms(found["latencies"]),
+    }
 
 
 def overloaded(target: str, flags: Sequence[str], texts: Path, rate: float, deadline: float) -> Cell:
@@ -113,6 +118,8 @@ def overloaded(target: str, flags: Sequence[str], texts: Path, rate: float, dead
         "in_time_per_second": found["per_second"],
         "refusals": len(refused),
         "refusal_p99_ms": 1000 * refused[int(0.99 * (len(refused) - 1))] if refused else None,
+        "latencies_ms": in_ms(found["latencies"]),
+        "not_answered_ms": in_ms(found["refusals"]),
     }
 
 
@@ -176,7 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for label, reason in absent.items():
         print(f"{label}: not measured: {reason}")
     record = {
-        **asked(options), "table": rows, "absent": absent,
+        **asked(options), "threads": THREADS, "table": rows, "absent": absent,
+        "peer_versions": {name: installed(PEERS[name], options.cache) for name in options.peers},
         "rounds_of": found,
     }  # fmt: skip
     print(write_record("peers", record, out=options.out, name=options.shape))

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PEERS", "Peer", "environment"]
+__all__ = ["PEERS", "Peer", "environment", "installed"]
 
 HERE = Path(__file__).resolve().parent
 # The very engine and tokenizer that our service runs; numpy is left to the peer, which may need an older one.
@@ -177,3 +177,13 @@ def environment(peer: Peer, cache: Path) -> Path:
     ).stdout
     done.write_text(asked + frozen, encoding="utf-8")
     return python
+
+
+def installed(peer: Peer, cache: Path) -> dict[str, str]:
+    """Every package of the peer's environment and its version, as they were installed; none: not built."""
+    done = cache / peer.name / ".complete"
+    if not done.exists():
+        return {}
+    lines = done.read_text(encoding="utf-8").splitlines()
+    frozen = [line.partition("==") for line in lines if line[:1] not in ("", "#")]
+    return {name: number for name, equal, number in frozen if equal}  # others name a folder, and no version

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import answers
-from benchmarks.peers.fleet import PEERS, environment
+from benchmarks.peers.fleet import PEERS, environment, installed
 
 TEXTS = [f"text {place}" for place in range(10)]
 LABELS = ["positive", "negative"] * 5
@@ -90,6 +90,15 @@ def test_what_was_installed_for_other_packages_is_built_anew(tmp_path: Path) -> 
     assert environment(peer, tmp_path) == tmp_path / "litserve" / "bin" / "python"
     with pytest.raises(RuntimeError, match="no-such-package-of-ours"):
         environment(replace(peer, packages=("--no-index", "no-such-package-of-ours")), tmp_path)
+
+
+def test_versions_are_those_that_were_installed(tmp_path: Path) -> None:
+    peer = replace(PEERS["litserve"], packages=("one==1",))
+    assert installed(peer, tmp_path) == {}
+    (tmp_path / "litserve").mkdir()
+    told = "# one==1\nnumpy==2.0.0\none==1\nmine @ file:///home/me/mine\n"
+    (tmp_path / "litserve" / ".complete").write_text(told, encoding="utf-8")
+    assert installed(peer, tmp_path) == {"numpy": "2.0.0", "one": "1"}
 
 
 def test_an_environment_has_its_startup_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.record import alternate, asked, processor, ratio, spread, write_record
+from benchmarks.record import alternate, asked, in_ms, processor, ratio, spread, write_record
 
 
 def test_contenders_take_turns() -> None:
@@ -46,6 +46,19 @@ def test_a_record_says_where_it_comes_from(tmp_path: Path) -> None:
     assert record["versions"]["torch"]
     assert record["processor"] == processor()
     assert len(record["load_average"]) == 3
+
+
+def test_samples_stand_on_one_line_and_read_back(tmp_path: Path) -> None:
+    record = {
+        "samples": in_ms([0.0012345, 2.0]),
+        "rows": [{"a": [1, -2.5e-7]}, {"a": []}],
+        "words": ["1\n2", "[\n3"],
+    }
+    path = write_record("x", record, out=tmp_path)
+    text = path.read_text()
+    assert '"samples": [1.23, 2000.0]' in text
+    assert '"a": [1, -2.5e-07]' in text
+    assert {key: json.loads(text)[key] for key in record} == record
 
 
 def test_what_was_asked_for_names_no_folder_of_the_machine() -> None:

@@ -34,7 +34,9 @@ def test_a_run_of_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     brief = ["--axes", "experts", "--largest", "2", "--rounds", "1", "--data-rows", "60", "120"]
     scale.main([*brief, "--out", str(tmp_path)])
     [path] = tmp_path.glob("scale-*.json")
-    table = json.loads(path.read_text(encoding="utf-8"))["table"]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    table = record["table"]
+    assert record["threads"] == scale.THREADS
     assert [(row["axis"], row["sizes"]) for row in table] == [
         ("experts", [2, 4]), ("experts", [2, 4]), ("data", [60, 120]),
     ]  # fmt: skip

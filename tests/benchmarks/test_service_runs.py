@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import overload, scheduler, soak, stream
+from benchmarks.record import processor
 from stratified_models.testing import tiny_bundle
 from tests.benchmarks.test_runs import record_of
 
@@ -34,6 +35,9 @@ def test_soak(tmp_path: Path) -> None:
     assert rules["started = handled, by code"]
     assert rules["every bundle swapped in"]
     assert rules["drains and exits with 0"]
+    record: Any = record_of(tmp_path, "soak")
+    assert (record["processor"], record["engine_threads"]) == (processor(), soak.THREADS)
+    assert len(record["resident"]) == len(record["threads"]) == len(record["files"]) > 1
 
 
 def test_what_grows_in_a_soak_is_told() -> None:
@@ -54,9 +58,14 @@ def test_overload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_bundle(tmp_path / "models" / "none", variant="none", seed=0)
     models = str(tmp_path / "models")
     overload.main(["--models", models, "--seconds", "1", "--out", str(tmp_path)])
-    record = record_of(tmp_path, "overload")
+    record: Any = record_of(tmp_path, "overload")
     assert held(record)["half of 200 leave: the others are answered"]
-    assert [row["share"] for row in record["table"]] == list(overload.SHARES)  # type: ignore[attr-defined]
+    assert [row["share"] for row in record["table"]] == list(overload.SHARES)
+    assert (record["pin"], record["threads"], record["processor"]) == (True, 1, processor())
+    assert record["versions"]["grpcio"]
+    for row in record["table"]:
+        assert len(row["samples_ms"]["answered"]) == row["codes"].get("OK", 0)
+        assert len(row["samples_ms"]["refused"]) >= row["with_pushback"]
     assert "capacity" in capsys.readouterr().out
 
 
@@ -64,8 +73,10 @@ def test_scheduler(tmp_path: Path) -> None:
     trace = tmp_path / "arrivals.txt"
     trace.write_text("0.0 12\n0.001 30\n0.5 300\n", encoding="utf-8")
     assert scheduler.main(["--trace", str(trace), "--out", str(tmp_path)]) == 0
-    table = record_of(tmp_path, "scheduler")["table"]
-    assert isinstance(table, list)
+    record: Any = record_of(tmp_path, "scheduler")
+    assert record["processor"] == processor()
+    assert record["versions"]["python"]
+    table = record["table"]
     ours = next(row for row in table if row["policy"] == "ours")
     assert (ours["late"], ours["refused"], ours["expired"]) == (0, 0, 0)
     assert (ours["p50_ms"], ours["goodput_per_s"]) == (7.7, 6.0), "the middle one waits for the first"
