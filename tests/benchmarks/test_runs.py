@@ -67,6 +67,7 @@ def test_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert server.main([*BRIEF["server"], "--out", str(tmp_path)]) == 0
     record = record_of(tmp_path, "server")
+    assert record["threads"] == server.THREADS
     assert isinstance(record["null_per_second"], float)
     table = record["table"]
     assert isinstance(table, list)
@@ -88,10 +89,6 @@ def test_gpu_says_why_it_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip("this machine has a GPU")
     assert gpu.main([]) == 0
     assert capsys.readouterr().out == "skipped: torch sees no GPU on this machine\n"
-
-
-def test_training_flops_are_those_of_the_formula() -> None:
-    assert gpu.training_flops([10], 4, 2) == 6 * (12 * 2 * 16) * 10 + 12 * 2 * 4 * 100
 
 
 def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path) -> None:
