@@ -30,6 +30,7 @@ from stratified_models.config import StratifiedConfig
 from stratified_models.domains import DomainHead, DomainReading
 from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
+from stratified_models.keywords import refuse_unknown
 from stratified_models.objective import Encoded, content_mean, describe, objective
 from stratified_models.older_files import read_older_files
 from stratified_models.outputs import StratifiedOutput
@@ -102,7 +103,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         domain_id: Tensor | None = None,
         row_id: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        **ignored: Any,
+        **unread: Any,
     ) -> StratifiedOutput:
         """Classify a batch.
 
@@ -113,7 +114,12 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             domain_id: domain ids, (B,), −1 where unknown; None is all unknown.
             row_id: travels with the batch and is not used.
             inputs_embeds: word embeddings (B, T, D) in place of looking `input_ids` up.
+            unread: what callers of the library send to every model (`keywords.UNREAD`).
+
+        Raises:
+            TypeError: another keyword, such as a misspelt one.
         """
+        refuse_unknown(unread)
         every_token = labels is not None and self.variant.needs_every_token
         encoded = self.encode(
             input_ids, attention_mask, domain_id, inputs_embeds=inputs_embeds, every_token=every_token

@@ -7,14 +7,15 @@ know calibration or thresholds; those are the bundle's, and the service applies 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from transformers import TextClassificationPipeline
 
 from stratified_models.base import StratifiedForSequenceClassification
 from stratified_models.errors import ModelError
+from stratified_models.keywords import refuse_unknown_words
 
 __all__ = ["DomainTextClassification"]
 
@@ -46,6 +47,7 @@ class DomainTextClassification(TextClassificationPipeline):
 
         Raises:
             ModelError: the model does not know the domain.
+            TypeError: a word that neither this class nor the tokenizer takes, such as a misspelt one.
         """
         if not self._is_ours:
             given = {} if domain is None else {"domain": domain}
@@ -53,6 +55,8 @@ class DomainTextClassification(TextClassificationPipeline):
         if isinstance(inputs, Mapping):
             inputs = dict(inputs)
             domain = inputs.pop("domain", domain)
+        beside = inputs if isinstance(inputs, Mapping) else {}
+        refuse_unknown_words((*beside, *tokenizer_kwargs), cast(Callable[..., object], self.tokenizer))
         limits = {"truncation": True, "max_length": self.model.config.max_length, **tokenizer_kwargs}
         row: dict[str, Any] = super().preprocess(inputs, **limits)
         row["input_ids"] = row["input_ids"].long()  # of no tokens at all, the tokenizer makes floats

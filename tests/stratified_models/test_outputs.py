@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor
 from torch.nn.parallel import scatter_gather
+from transformers import PreTrainedTokenizerFast
 
+from stratified_models import StratifiedForSequenceClassification
+from stratified_models.keywords import READ
 from stratified_models.outputs import StratifiedOutput
-from tests.stratified_models.conftest import VARIANTS, Build, largest
+from tests.stratified_models.conftest import TEXTS, VARIANTS, Build, largest
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -39,6 +43,32 @@ def test_trainer_s_keywords_neither_crash_nor_scale_the_loss(build: Build, batch
     assert model.accepts_loss_kwargs is False
     with torch.no_grad():
         assert torch.equal(model(**batch).loss, model(**batch, **extra).loss)
+
+
+@pytest.mark.parametrize("name", ["domain", "domian_id", "label"])
+def test_an_unknown_keyword_is_refused_and_not_swallowed(
+    name: str, build: Build, inputs: dict[str, Tensor]
+) -> None:
+    model = build("none").prepare_for_inference()
+    with pytest.raises(TypeError, match=rf"no keyword '{name}'; it reads input_ids.*given as domain_id="):
+        model(**inputs, **{name: torch.zeros(8, dtype=torch.long)})
+
+
+def test_the_keywords_that_are_read_are_those_of_the_model() -> None:
+    found = inspect.signature(StratifiedForSequenceClassification.forward).parameters
+    assert list(found) == ["self", *READ, "unread"]
+
+
+def test_all_that_a_tokenizer_makes_is_taken(
+    build: Build, inputs: dict[str, Tensor], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    asked = ("token_type_ids", "special_tokens_mask", "offsets_mapping", "length")
+    more: dict[str, Any] = {f"return_{name}": True for name in asked}
+    rows = tokenizer(list(TEXTS), padding=True, return_tensors="pt", **more)
+    assert len(rows) == 6
+    model = build("layers").prepare_for_inference()
+    with torch.no_grad():
+        assert torch.equal(model(**rows).logits, model(**inputs).logits)
 
 
 class Join:

@@ -75,6 +75,15 @@ def test_an_unknown_domain_is_refused(classify: DomainTextClassification) -> Non
         classify("good", domain="cars")
 
 
+def test_a_word_that_no_one_takes_is_refused(classify: DomainTextClassification) -> None:
+    with pytest.raises(TypeError, match=r"takes no 'domian'.*given as domain="):
+        classify("good", domian="imdb")
+    with pytest.raises(TypeError, match=r"takes no 'domain_id'.*given as domain="):
+        classify({"text": "good", "domain_id": "1"})
+    (cut,) = classify("good " * 90, truncation=True, max_length=8, return_special_tokens_mask=True)
+    assert cut["score"] != classify("good " * 90)[0]["score"]
+
+
 def test_other_models_run_as_before(tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
