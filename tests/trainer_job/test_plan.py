@@ -12,7 +12,8 @@ import pytest
 from tests.trainer_job.conftest import Swept
 from tests.trainer_job.tiny import Tiny
 from trainer_job.launch import Devices
-from trainer_job.plan import backbone_size, duration, make_plan, print_plan
+from trainer_job.plan import UNMEASURED, backbone_size, duration, make_plan, print_plan
+from trainer_job.units import Unit
 
 CPU = Devices("cpu", 1)
 
@@ -37,6 +38,13 @@ def test_all_rows_means_unknown_steps(tiny: Tiny, tmp_path: Path) -> None:
     text = shown(tiny, tmp_path)
     assert "unknown until the data are read" in text
     assert "all training rows" in text
+
+
+def test_a_variant_that_no_one_has_timed_is_planned_too(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, "data.train_samples=100")
+    plain, sixth = (make_plan(config, CPU, units=[Unit(name, 0)]).seconds for name in ("none", "sixth"))
+    assert plain is not None
+    assert sixth == pytest.approx(UNMEASURED * plain)
 
 
 def test_finished_units_are_shown_as_complete(swept: Swept) -> None:
