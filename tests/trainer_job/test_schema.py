@@ -38,5 +38,27 @@ def test_kept_examples_are_valid(path: Path) -> None:
     validate(record)
 
 
+def keys_of(value: Any) -> Iterator[str]:
+    for name, item in value.items() if isinstance(value, dict) else ():
+        yield name
+        yield from keys_of(item)
+    for item in value if isinstance(value, list) else ():
+        yield from keys_of(item)
+
+
+def test_kept_examples_have_every_field() -> None:
+    """Fails after a new field: `python -m tests.trainer_job.keep_examples` makes them again."""
+    had = {name for path in EXAMPLES for name in keys_of(json.loads(path.read_text(encoding="utf-8")))}
+    lacking = {place for place, _ in every_field(load_schema()) if place.rpartition("/")[2] not in had}
+    assert lacking == set()
+
+
+def test_the_complete_example_has_the_figures_of_its_units() -> None:
+    record = json.loads(EXAMPLES[0].read_text(encoding="utf-8"))
+    for unit in record["units"]:
+        assert unit["test"]["domain_inference"]["confusion"]
+        assert set(unit["calibration"]["out_of_domain"]["left_out"]) >= {"energy", "mahalanobis"}
+
+
 def test_there_is_an_example_of_each_end() -> None:
     assert [path.stem for path in EXAMPLES] == ["complete", "partial", "preempted"]

@@ -68,12 +68,13 @@ def make_tiny(root: Path) -> Tiny:
     rng = random.Random(7)
     for name, labels in DOMAINS.items():
         for split, size in SIZES.items():
-            lines = [json.dumps(_row(rng, labels[place % len(labels)])) for place in range(size)]
+            lines = [json.dumps(row(rng, labels[place % len(labels)])) for place in range(size)]
             (root / f"{name}-{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Tiny(root)
 
 
-def _row(rng: random.Random, label: str) -> dict[str, str]:
+def row(rng: random.Random, label: str) -> dict[str, str]:
+    """A made-up text whose words show the label; no two are alike."""
     words = [rng.choice(WORDS[label]) for _ in range(3)]
     words += [rng.choice(PLAIN) for _ in range(rng.randint(2, 15))]
     words.append(str(rng.randint(0, 10**7)))  # no row twice
