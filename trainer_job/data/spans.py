@@ -62,17 +62,21 @@ def _batches(part: Prepared) -> Iterator[tuple[int, list[str]]]:
 
 
 def _anchors(part: Prepared) -> tuple[Ints, Hashes]:
-    """The rows long enough to count as a span, and the hash of the first characters of each."""
-    rows: list[int] = []
-    heads: list[str] = []
+    """The rows long enough to count as a span, and the hash of the first characters of each.
+
+    Hashed batch by batch: of a row 16 bytes are left, while hashing takes some hundred.
+    """
+    rows, hashes = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.uint64)]
     for start, texts in _batches(part):
+        heads: dict[int, str] = {}
         for place, text in enumerate(texts):
             folded = fold(text)
             if len(folded) >= ANCHOR and len(words(text)) >= MIN_WORDS:
-                rows.append(start + place)
-                heads.append(folded[:ANCHOR])
-    hashes, places = window_hashes(heads, ANCHOR)
-    return np.asarray(rows, dtype=np.int64)[places], hashes
+                heads[start + place] = folded[:ANCHOR]
+        found, places = window_hashes(list(heads.values()), ANCHOR)
+        rows.append(np.fromiter(heads, dtype=np.int64, count=len(heads))[places])
+        hashes.append(found)
+    return np.concatenate(rows), np.concatenate(hashes)
 
 
 def _contained(

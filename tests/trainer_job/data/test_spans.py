@@ -3,10 +3,14 @@ not."""
 
 from __future__ import annotations
 
+import tracemalloc
+
+import numpy as np
+
 from tests.trainer_job.data.corpora import prepare
 from trainer_job.data.leaks import find_exact, guard
 from trainer_job.data.rows import Prepared
-from trainer_job.data.spans import find_spans
+from trainer_job.data.spans import _anchors, find_spans
 
 SENTENCE = "The plot drags on and on , but the ending is n't half as bad as I had feared it would be ."
 PHRASE = "the ending isn't half as bad as I had feared"
@@ -62,3 +66,15 @@ def test_validation_is_held_against_test_but_not_against_train() -> None:
     splits = {"a": {"train": prepare(["x"]), "validation": prepare([PHRASE]), "test": prepare([SENTENCE])}}
     (match,) = find_spans(splits)
     assert (match.source, match.target) == (("a", "validation"), ("a", "test"))
+
+
+def test_anchors_take_a_few_bytes_a_row_and_not_their_hashing() -> None:
+    count = 16_000
+    part = prepare(f"{place:09d} is the number that begins a row of many words" for place in range(count))
+    tracemalloc.start()
+    rows, hashes = _anchors(part)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows.tolist() == list(range(count))
+    assert len(np.unique(hashes)) == count
+    assert peak < 400 * count  # a batch's own megabytes included; all rows at once take 1,300 bytes each
