@@ -38,7 +38,7 @@ demo: $(VENV)/.demo ## A page to try the variants: service and page on loopback,
 	$(BIN)/stratified-demo --models $(RESULTS) $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test check models-table smoke chaos format protos constraints clean docs test-browser
+.PHONY: setup test check models-table int8-agreement smoke chaos format protos constraints clean docs test-browser
 setup: $(VENV)/.dev ## Make .venv with everything: the programs, the data packages, the tools of the gate
 
 test: check $(VENV)/.dev ## The gate: format, lint, types, floors, protos, then every test with coverage
@@ -70,6 +70,9 @@ bench-gpu: $(VENV)/.dev ## Serving and training on one GPU; skipped, with the re
 
 smoke: $(VENV)/.dev ## A sweep cut down by configuration on the real data, served and called
 	$(BIN)/python -m pytest -m smoke --override-ini 'addopts=-ra' -v tests/integration
+
+int8-agreement: $(VENV)/.dev ## Labels of int8 against fp32 on 2,000 real texts, the sweep of RESULTS exported anew (minutes a variant)
+	INT8_RESULTS=$(abspath $(RESULTS)) $(BIN)/python -m pytest -s -v tests/integration/test_int8_agreement.py $(ARGS)
 
 test-browser: $(VENV)/.dev ## The page in a headless Chromium: type, choose, click, upload, service down
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev,browser]'
