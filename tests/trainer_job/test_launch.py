@@ -164,6 +164,13 @@ def test_workers_see_their_gpus_only_and_know_their_supervisor(tiny: Tiny, tmp_p
     assert worker_environment(Devices("cpu", 1), config, {})["CUDA_VISIBLE_DEVICES"] == ""
 
 
+def test_on_a_cpu_large_arrays_stay_in_the_heap(tiny: Tiny, tmp_path: Path) -> None:
+    config, name = tiny.config(tmp_path), "MALLOC_MMAP_THRESHOLD_"
+    assert int(worker_environment(Devices("cpu", 1), config, {})[name]) > 2**30
+    assert worker_environment(Devices("cpu", 1), config, {name: "1"})[name] == "1"
+    assert name not in worker_environment(Devices("cuda", 1, ("0",)), config, {})
+
+
 def test_devices_are_described_in_words() -> None:
     texts = [Devices(kind, count).describe() for kind in ("cpu", "cuda") for count in (1, 2)]
     assert texts[0] == "CPU, one process"
