@@ -24,7 +24,7 @@ TRAINING_PACKAGES = ("accelerate", "datasets", "sklearn", "scipy", "matplotlib",
 
 
 # glibc maps and unmaps each array above 32 MiB, which the kernel fills with zeros every time: 4 to 15 % of a
-# step on a CPU at 256 tokens, a quarter where attention weights are written out. In the heap they stay mapped.
+# step on a CPU at 256 tokens, a quarter where attention weights are written out. In the heap they stay.
 ONE_HEAP = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**33))
 
 
