@@ -21,8 +21,8 @@ from trainer_job.__main__ import main
 from trainer_job.export import _batches, _encode, _logits
 
 TEXTS = 2000
-# OpenVINO's file is the one that the service prefers. The other one does not keep to 99 % (98.50 to 99.25 over
-# the variants of one sweep): its bound says only that nothing broke.
+# OpenVINO's file is the one that the service prefers. The other one does not keep to 99 % (98.50 to 99.25
+# over the variants of one sweep): its bound says only that nothing broke.
 AT_LEAST = {"openvino": 0.99, "onnx": 0.985}
 ABSENT = sorted({source[0] for source in SOURCES if find_spec(source[0]) is None})
 
