@@ -24,6 +24,14 @@ def test_each_has_five_domains_with_explicit_labels(name: str) -> None:
         assert set(domain.labels) in ({"negative", "positive"}, {"negative", "neutral", "positive"})
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_domain_leans_on_another(name: str) -> None:
+    """A copy may keep whichever it has; an anchor in one that is taken out would leave others unreadable."""
+    tokens = list(yaml.scan((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")))
+    assert len(tokens) > 50
+    assert [token for token in tokens if isinstance(token, yaml.AnchorToken | yaml.AliasToken)] == []
+
+
 def test_every_hub_revision_is_a_commit() -> None:
     config = RunConfig.model_validate(
         yaml.safe_load((CONFIGS / "reference.yaml").read_text(encoding="utf-8"))
