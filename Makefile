@@ -9,6 +9,7 @@ RESULTS ?= results/hf_trainer_stratified
 CONFIG ?= quickstart
 BACKBONE ?=
 ARGS ?=
+DATA ?=
 TEXT ?= The plot drags, but the ending is worth it.
 DOMAIN ?=
 export TEXT DOMAIN
@@ -38,7 +39,7 @@ demo: $(VENV)/.demo ## A page to try the variants: service and page on loopback,
 	$(BIN)/stratified-demo --models $(RESULTS) $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test check models-table int8-agreement smoke chaos format protos constraints clean docs test-browser
+.PHONY: setup test check check-real models-table int8-agreement smoke chaos format protos constraints clean docs test-browser
 setup: $(VENV)/.dev ## Make .venv with everything: the programs, the data packages, the tools of the gate
 
 test: check $(VENV)/.dev ## The gate: format, lint, types, floors, protos, then every test with coverage
@@ -52,6 +53,10 @@ check: $(VENV)/.dev ## The gate without its tests
 	$(BIN)/python -m protos.generate --lint
 	$(BIN)/python -m protos.generate --check
 	$(BIN)/python -m docs.generate --check
+
+check-real: $(VENV)/.dev ## What the data sources really hold: tests on the data packages and the six domains below DATA=DIR
+	@test -d "$(DATA)" || { echo 'name the folder that holds imdb/, sst2/, …: make check-real DATA=DIR' >&2; exit 2; }
+	STRATIFIED_REAL_DATA="$(abspath $(DATA))" $(BIN)/python -m pytest -m data -v tests/trainer_job/data $(ARGS)
 
 models-table: $(VENV)/.dev ## Cost and exactness of every variant on every family, into docs/models.md (some ten minutes)
 	$(BIN)/python -m benchmarks.models $(ARGS)

@@ -1,6 +1,7 @@
 """What the sources really hold: the data packages of the quickstart, and a folder of the six domains.
 
-The folder is named by STRATIFIED_REAL_DATA; where it or the packages are absent, these tests are skipped.
+The folder is named by STRATIFIED_REAL_DATA, which `make check-real DATA=DIR` sets; where it or the packages
+are absent, these tests are skipped.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def test_quickstart_gives_five_balanced_domains() -> None:
     assert not any("â€" in text for text in corpus.splits["train"]["text"])
 
 
+@pytest.mark.data
 @pytest.mark.skipif("STRATIFIED_REAL_DATA" not in os.environ, reason="STRATIFIED_REAL_DATA names no folder")
 def test_the_known_overlaps_of_rotten_tomatoes_and_sst2_are_found() -> None:
     root = Path(os.environ["STRATIFIED_REAL_DATA"])
