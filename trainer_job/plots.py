@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -104,26 +105,54 @@ def domains(record: Record, figure: Any) -> None:
 
 
 def learning(record: Record, figure: Any) -> None:
-    """Left: training loss by step, all its terms, logging interval means. Right: validation macro-F1."""
-    left, right = figure.subplots(1, 2)
-    labelled: set[str] = set()
-    for unit in record["units"]:
-        if unit["status"] != "complete":
-            continue
-        name, curves = unit["variant"], unit["curves"]
-        label = None if name in labelled else name
-        labelled.add(name)
-        train = [point for point in curves["train"] if point["loss"] is not None]
-        style = {"color": colour(name), "linewidth": 1.2}
-        left.plot([p["step"] for p in train], [p["loss"] for p in train], label=label, **style)
-        points = curves["validation"]
-        right.plot([p["step"] for p in points], [p["macro_f1"] for p in points], marker="o", **style)
-    for axes, title in ((left, "Training loss, all terms"), (right, "Validation macro-F1")):
+    """Left: training loss by step, all its terms, logging interval means. Right: validation macro-F1.
+
+    Means over seeds, with bars of one s.d. where there are several.
+    """
+    panels = figure.subplots(1, 2)
+    done = [unit for unit in record["units"] if unit["status"] == "complete"]
+    curves = (
+        ("train", "loss", "Training loss, all terms"),
+        ("validation", "macro_f1", "Validation macro-F1"),
+    )
+    for axes, (curve, metric, title) in zip(panels, curves, strict=True):
+        for name in dict.fromkeys(unit["variant"] for unit in done):
+            own = [unit["curves"][curve] for unit in done if unit["variant"] == name]
+            steps, means, deviations = over_seeds(own, metric)
+            axes.errorbar(
+                steps,
+                means,
+                yerr=deviations,
+                label=name,
+                color=colour(name),
+                linewidth=1.2,
+                elinewidth=0.8,
+                capsize=2,
+                marker="o" if curve == "validation" else None,
+                markersize=4,
+            )
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("optimizer step")
         axes.set_xlim(0, None)
         axes.set_title(title)
-    left.legend(fontsize=8)
+    panels[0].legend(fontsize=8)
+    figure.suptitle("Learning, mean over seeds ± s.d.")
+
+
+def over_seeds(
+    curves: Sequence[Sequence[Mapping[str, Any]]], metric: str
+) -> tuple[list[int], list[float], list[float] | None]:
+    """Steps, means and standard deviations of the points of several seeds; a step that one seed alone has
+    reached has a deviation of 0. None for the deviations of a single seed.
+    """
+    points: dict[int, list[float]] = {}
+    for curve in curves:
+        for point in curve:
+            if point[metric] is not None:
+                points.setdefault(point["step"], []).append(point[metric])
+    steps = sorted(points)
+    deviations = [stdev(points[step]) if len(points[step]) > 1 else 0.0 for step in steps]
+    return steps, [fmean(points[step]) for step in steps], deviations if len(curves) > 1 else None
 
 
 def reliability(record: Record, figure: Any) -> None:
@@ -202,7 +231,7 @@ PLOTS: dict[str, tuple[Callable[[Record, Any], None], str]] = {
     ),
     "domains": (domains, "Macro-F1 of each variant in each domain"),
     "pareto": (pareto, "Test macro-F1 of each variant over the cost of serving and of training"),
-    "learning": (learning, "Training loss and validation macro-F1 by step"),
+    "learning": (learning, "Training loss and validation macro-F1 by step, means over seeds with error bars"),
     "reliability": (reliability, "Share of right answers by confidence"),
 }
 
