@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from tests.trainer_job.conftest import Swept
 from trainer_job.progress import Progress, write_hparams
 
 ARGS = cast(TrainingArguments, None)  # no callback of ours looks at them
@@ -62,6 +63,21 @@ def test_other_ranks_are_silent(tmp_path: Path) -> None:
     progress.on_log(ARGS, state, TrainerControl(), logs={"loss": 1.0})
     progress.on_train_end(ARGS, state, TrainerControl())
     assert not (tmp_path / "logs").exists()
+
+
+def test_curves_by_domain_are_in_the_event_files(swept: Swept) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    unit = next(unit for unit in swept.record["units"] if unit["variant"] == "moe")
+    events = EventAccumulator(str(swept.layout.logs / unit["path"])).Reload()
+    for domain in ("films", "shop"):
+        points = events.Scalars(f"validation/per_domain/{domain}/macro_f1")
+        expected = [
+            (point["step"], pytest.approx(point[f"per_domain/{domain}/macro_f1"]))
+            for point in unit["curves"]["validation"]
+        ]
+        assert len(expected) > 1
+        assert [(point.step, point.value) for point in points] == expected
 
 
 def test_settings_and_final_figures_are_in_tensorboards_table(tmp_path: Path) -> None:

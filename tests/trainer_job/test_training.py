@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers.training_args import ParallelMode
 
 from stratified_models.testing import tiny_model
 from tests.trainer_job.tiny import Tiny
@@ -26,6 +28,24 @@ class Rows(list[dict[str, Any]]):
 
     def __getitem__(self, key: Any) -> Any:
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "tf32"])
+def test_a_precision_reaches_the_trainers_arguments_and_no_other(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Half of them need a GPU to be made in earnest."""
+    told: dict[str, Any] = {}
+
+    def arguments(**given: Any) -> SimpleNamespace:
+        told.update(given)
+        return SimpleNamespace(parallel_mode=ParallelMode.NOT_DISTRIBUTED, n_gpu=1)
+
+    monkeypatch.setattr("trainer_job.training.TrainingArguments", arguments)
+    config = tiny.config(tmp_path, f"hardware.precision={precision}")
+    build_arguments(config, folder=tmp_path, seed=0, processes=1, device="cuda", total_steps=1)
+    assert {name for name in ("bf16", "fp16", "tf32") if told[name]} == {precision} - {"fp32"}
+    assert told["use_cpu"] is False
 
 
 def model_of(trainer: UnitTrainer) -> Any:

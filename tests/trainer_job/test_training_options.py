@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from stratified_models.backbone import Family
 from tests.trainer_job.conftest import Swept
 from tests.trainer_job.test_unit_run import StopAfter, record_of
 from tests.trainer_job.tiny import Tiny, train_here
@@ -55,9 +57,20 @@ def test_accumulated_micro_batches_train_like_whole_ones(train: Train, tiny: Tin
     assert losses(parts) == pytest.approx(losses(whole), abs=2e-3)
 
 
-def test_activations_computed_again_change_no_weight(train: Train, plain: dict[str, Any]) -> None:
+def test_activations_computed_again_change_no_weight(
+    train: Train, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    original = Family.run_block
+
+    def counted(self: Family, block: Any, *arguments: Any) -> Any:
+        calls.append(block.training)
+        return original(self, block, *arguments)
+
+    monkeypatch.setattr(Family, "run_block", counted)
     again = train("training.activation_checkpointing=true")
     assert losses(again) == pytest.approx(losses(plain), abs=1e-3)
+    assert sum(calls) == 2 * 6 * again["steps"]  # six blocks, forward and once more in the backward pass
 
 
 def test_bf16_trains_in_bf16(train: Train, plain: dict[str, Any]) -> None:
@@ -187,6 +200,10 @@ def test_mlflow_gets_a_run_for_each_unit_on_a_local_folder(
 
 @pytest.mark.skipif("CHAOS" not in os.environ, reason="compiling takes minutes: `make chaos`")
 def test_a_compiled_model_trains_and_is_saved_plainly(train: Train, plain: dict[str, Any]) -> None:
+    torch.compiler.reset()
+    counters: Any = vars(torch._dynamo.utils)["counters"]
+    counters.clear()
     found = train("training.torch_compile=true", "training.max_steps=3", "training.evaluations=1")
     assert found["steps"] == 3
+    assert counters["frames"]["ok"] > 0  # the option does something
     assert losses(found)[0] == pytest.approx(losses(plain)[0], abs=1e-3)
