@@ -9,6 +9,7 @@ B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,27 +62,33 @@ class Recording:
 
 
 class GraphedForward:
-    """Calls `forward` through recordings where it can."""
+    """Calls `forward` through recordings where it can; several threads may share it.
+
+    A recording reads and writes memory of its own. So filling it, playing it and copying out what it wrote
+    are put to the GPU in one go, under a lock; it then does them in that order, and nobody waits for it here.
+    """
 
     def __init__(self, forward: Forward, *, device: torch.device, pad: int) -> None:
         self._forward, self._device, self._pad = forward, device, pad
         self._recordings: OrderedDict[tuple[int, int], Recording] = OrderedDict()
         self._recordable = True
+        self._lock = threading.Lock()
 
     def __call__(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs for the rows of `tensors`; valid until the next call."""
+        """The outputs for the rows of `tensors`, in memory of their own."""
         rows, tokens = tensors["input_ids"].shape
         shape = rounded(rows, tokens) if self._recordable else None
         if shape is None:
             return self._forward(tensors)
         widened_tensors = widened(tensors, shape, pad=self._pad)
-        recording = self._recording(shape, widened_tensors)
-        if recording is None:
-            return self._forward(tensors)
-        for name, value in widened_tensors.items():
-            recording.inputs[name].copy_(value, non_blocking=True)
-        recording.graph.replay()
-        return {name: value[:rows] for name, value in recording.outputs.items()}
+        with self._lock:
+            recording = self._recording(shape, widened_tensors)
+            if recording is not None:
+                for name, value in widened_tensors.items():
+                    recording.inputs[name].copy_(value, non_blocking=True)
+                recording.graph.replay()
+                return {name: value[:rows].clone() for name, value in recording.outputs.items()}
+        return self._forward(tensors)
 
     def _recording(self, shape: tuple[int, int], tensors: dict[str, Tensor]) -> Recording | None:
         if shape in self._recordings:
@@ -108,6 +115,7 @@ class GraphedForward:
                 self._forward(inputs)
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads may wait for the GPU meanwhile, which a capture of the whole process would not allow.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = self._forward(inputs)
         return Recording(graph, inputs, outputs)

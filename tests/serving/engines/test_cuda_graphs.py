@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
@@ -58,6 +61,40 @@ def test_what_cannot_be_recorded_runs_as_before() -> None:
     too_many = {"input_ids": torch.ones(300, 4, dtype=torch.long)}
     assert graphed(too_many)["logits"].shape == (300, 4)
     assert calls == [(300, 4)]
+
+
+class Played:
+    """Stands for a recording: what it was given last is what it writes, into memory of its own."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.inputs = {
+            name: torch.zeros(shape if name != "domain_id" else shape[:1], dtype=torch.long)
+            for name in ("input_ids", "attention_mask", "domain_id")
+        }
+        self.outputs = {"logits": torch.zeros(shape[0], 1)}
+        self.graph = self
+
+    def replay(self) -> None:
+        time.sleep(0.001)  # so that another thread comes between, where it may
+        self.outputs["logits"].copy_(self.inputs["input_ids"][:, :1])
+
+
+def test_threads_get_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphed = GraphedForward(lambda tensors: tensors, device=CPU, pad=0)
+    one = Played((1, 32))
+    monkeypatch.setattr(graphed, "_recording", lambda *_: one)
+
+    def ask(number: int) -> float:
+        ids = torch.full((1, 4), number)
+        batch = {
+            "input_ids": ids, "attention_mask": torch.ones_like(ids), "domain_id": torch.tensor([0]),
+        }  # fmt: skip
+        found = graphed(batch)["logits"]
+        time.sleep(0.001)
+        return float(found)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(1, 101))) == list(range(1, 101))
 
 
 def test_bf16_stays_near(exported: Bundle) -> None:
