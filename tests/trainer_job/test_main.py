@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from stratified_models.bundle import read_bundle
 from tests.trainer_job.conftest import Swept
@@ -135,6 +136,24 @@ def test_missing_data_are_code_3_before_any_training(tiny: Tiny, tmp_path: Path,
     code = main(["run", "--config", str(tiny.yaml(tmp_path)), "--set", f"data.root={tmp_path / 'absent'}"])
     assert code == 3
     assert "absent" in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_does_not_fit_is_code_3_before_any_training(
+    tiny: Tiny, tmp_path: Path, capsys: Captured
+) -> None:
+    backbone = tmp_path / "backbone"
+    shutil.copytree(tiny.root / "backbone", backbone)
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    largest = len(tokenizer)  # the next id: the encoder has no embedding for it
+    tokenizer.add_tokens(["stranger"])
+    tokenizer.save_pretrained(backbone)
+    line = ["run", "--config", str(tiny.yaml(tmp_path)), "--set", f"model.backbone={backbone}"]
+    assert main([*line, "--set", "variants=[none]"]) == 3
+    error = capsys.readouterr().err
+    assert f"has ids up to {largest}, above the encoder's {largest} entries; take the tokenizer that" in error
+    units = tmp_path / "results" / "none" / "seed-0"
+    assert not [path for path in units.rglob("*") if path.suffix in (".safetensors", ".pt", ".bin")]
+    assert not list((tmp_path / "logs").rglob("log.jsonl"))
 
 
 def test_a_place_that_cannot_be_written_is_code_1(tiny: Tiny, tmp_path: Path, capsys: Captured) -> None:
