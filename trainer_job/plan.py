@@ -114,6 +114,29 @@ def _folders(name: str) -> list[Path]:
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
 
 
+def faster_settings(
+    config: RunConfig, devices: Devices, *, cpuinfo: Path = Path("/proc/cpuinfo")
+) -> list[str]:
+    """Settings left open that would train faster on this machine's processor; none for a GPU."""
+    if devices.kind != "cpu":
+        return []
+    found = []
+    if config.hardware.precision == "auto" and multiplies_in_bf16(cpuinfo):
+        found.append("hardware.precision=bf16")
+    if config.model.attention_dropout is None and config.model.dropout != 0:
+        found.append("model.attention_dropout=0")
+    return found
+
+
+def multiplies_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for it, as far as Linux tells; False elsewhere."""
+    try:
+        words = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # the last one is ARM's
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them, roughly."""
     if seconds is None:
@@ -143,6 +166,8 @@ def print_plan(config: RunConfig, plan: Plan, stream: TextIO) -> None:
         ("time", f"{duration(plan.seconds)}, in order of magnitude"),
         ("disk", f"about {plan.disk_bytes / 2**30:.1f} GiB at most"),
     ]
+    if faster := faster_settings(config, plan.devices):
+        lines.append(("faster", f"{' '.join(faster)} (docs/performance.md, Training on a CPU)"))
     if plan.refusal is not None:
         lines.append(("refused", plan.refusal))
     for name, text in lines:

@@ -13,7 +13,15 @@ from tests.trainer_job.conftest import Swept
 from tests.trainer_job.tiny import Tiny
 from trainer_job.config.base import VARIANTS
 from trainer_job.launch import Devices
-from trainer_job.plan import UNMEASURED, backbone_size, duration, make_plan, print_plan
+from trainer_job.plan import (
+    UNMEASURED,
+    backbone_size,
+    duration,
+    faster_settings,
+    make_plan,
+    multiplies_in_bf16,
+    print_plan,
+)
 from trainer_job.units import Unit
 
 CPU = Devices("cpu", 1)
@@ -81,3 +89,26 @@ def test_planning_opens_neither_torch_nor_datasets(tiny: Tiny, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert "none:0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings", "wanted"),
+    [
+        ("avx2 avx512_bf16", (), ["hardware.precision=bf16", "model.attention_dropout=0"]),
+        ("avx2", (), ["model.attention_dropout=0"]),
+        ("amx_bf16", ("hardware.precision=fp32", "model.attention_dropout=0.1"), []),
+        ("avx512_bf16", ("model.dropout=0",), ["hardware.precision=bf16"]),
+    ],
+)
+def test_faster_settings_are_those_left_open(
+    flags: str, settings: tuple[str, ...], wanted: list[str], tiny: Tiny, tmp_path: Path
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name\t: some processor\nflags\t\t: fpu {flags}\n")
+    config = tiny.config(tmp_path, *settings)
+    assert faster_settings(config, CPU, cpuinfo=cpuinfo) == wanted
+    assert faster_settings(config, Devices("cuda", 1, ("0",)), cpuinfo=cpuinfo) == []
+
+
+def test_a_processor_that_nothing_tells_of_has_no_bf16(tmp_path: Path) -> None:
+    assert not multiplies_in_bf16(tmp_path / "none")
