@@ -38,12 +38,13 @@ LAYERS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """A family's checkpoint with its tokenizer, and a batch of texts, one of them empty."""
+    """A family's checkpoint with its tokenizer, a batch of texts, one of them empty, and a step's size."""
 
     family: str
     folder: Path
     tokenizer: PreTrainedTokenizerFast
     batch: dict[str, Tensor]
+    rate: float = 2e-3
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -189,7 +190,8 @@ def test_invariant_08_save_and_load_is_the_same_model(
     ours, theirs = moved.state_dict(), again.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    again.prepare_for_inference()
+    # Products round by how their tensors are aligned, and a file's are not as ours: a copy is.
+    again = copy.deepcopy(again).prepare_for_inference()
     with torch.no_grad():
         assert torch.equal(moved(**case.inputs).logits, again(**case.inputs).logits)
 
@@ -202,7 +204,7 @@ def test_one_step_lowers_the_loss_and_reaches_every_parameter(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     model.domain_head.dropout = 0.0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=case.rate)
     before = model(**case.batch).loss
     before.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
