@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,8 @@ SHORT = ("variants=[moe]", "training.epochs=3", "training.evaluations=4", "train
 RANKS = {1: (), 2: ("hardware.processes=2", "hardware.strategy=ddp")}
 # Twelve steps make an epoch, checkpoints are after 9, 18, 27 and 36: what is struck goes on inside the second
 # epoch, whose order is not that of the first.
+STEPS = 36
+SEED = os.environ.get("CHAOS_SEED") or str(random.SystemRandom().randrange(10**6))
 PHASES = {"training": 20, "evaluation": 27, "saving": 27, "bundling": 0}
 TIMES = (
     "seconds",
@@ -85,9 +88,9 @@ def finish(config: RunConfig) -> dict[str, Any]:
 CASES = [
     (ranks, kind, phase)
     for ranks in (1, 2)
-    for kind in ("SIGKILL", "SIGTERM", "kill torchrun")
+    for kind in ("SIGKILL", "SIGTERM", "kill torchrun", "terminate torchrun")
     for phase in PHASES
-    if not (kind == "kill torchrun" and ranks == 1)
+    if not (kind.endswith("torchrun") and ranks == 1)
 ]
 IN_GATE = {(2, "SIGKILL", "training")}
 
@@ -110,12 +113,33 @@ def test_a_rank_or_torchrun_is_killed(
     fault = {"kind": kind, "at": phase, "step": PHASES[phase], "rank": ranks - 1, "once": once}
     if phase == "bundling":
         fault["rank"] = 0  # the only one that bundles
+    strike(config, fault)
+    assert timeless(finish(config)) == timeless(references[ranks])
+
+
+def strike(config: RunConfig, fault: dict[str, Any]) -> None:
+    """Run into the fault, which must happen; only what asks to stop may preempt."""
     try:
         faulty_sweep(config, fault).run()
     except Preempted:
-        assert kind == "SIGTERM"
-    assert Path(once).exists(), "the fault never struck"
-    assert timeless(finish(config)) == timeless(references[ranks])
+        assert fault["kind"] in ("SIGTERM", "terminate torchrun")
+    assert Path(fault["once"]).exists(), "the fault never struck"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGTERM", "kill torchrun", "terminate torchrun"])
+@chaos
+def test_either_rank_or_torchrun_is_struck_at_a_random_step(
+    tiny: Tiny, references: dict[int, dict[str, Any]], tmp_path: Path, kind: str, rank: int
+) -> None:
+    config = tiny.config(tmp_path, *SHORT, *RANKS[2])
+    step = random.Random(f"{SEED} {kind} {rank}").randint(1, STEPS)
+    try:
+        strike(config, {"kind": kind, "step": step, "rank": rank, "once": str(tmp_path / "once")})
+        assert timeless(finish(config)) == timeless(references[2])
+    except BaseException as error:
+        error.add_note(f"struck at step {step}; CHAOS_SEED={SEED} draws it again")
+        raise
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -227,6 +251,9 @@ def test_a_read_only_volume_is_refused_and_nothing_is_lost(
 # --- PID 1
 
 
+HUGE = "1.0e+30"  # a learning rate that ends in values that are not finite
+
+
 def as_first_process(*arguments: str) -> list[str]:
     return ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "trainer_job", *arguments]
 
@@ -242,21 +269,25 @@ def first() -> None:
 
 @chaos
 @pytest.mark.parametrize(
-    ("setting", "code"), [("variants=[none]", 0), ("training.epochs=-1", 2), ("data.root=/nowhere", 3)]
+    ("setting", "code", "status"),
+    [
+        ("variants=[none]", 0, "complete"),
+        ("results=/dev/null/results", 1, None),
+        ("training.epochs=-1", 2, None),
+        ("data.root=/nowhere", 3, None),
+        (f"training.learning_rate={HUGE}", 42, "partial"),
+        (f"training.geometry_multiplier={HUGE}", 70, "partial"),  # `none` has no geometry to spoil
+    ],
 )
 def test_exit_codes_come_out_of_process_one(
-    tiny: Tiny, tmp_path: Path, first: None, setting: str, code: int
+    tiny: Tiny, tmp_path: Path, first: None, setting: str, code: int, status: str | None
 ) -> None:
-    arguments = [
-        "run",
-        "--config",
-        str(tiny.yaml(tmp_path)),
-        "--set",
-        "training.max_steps=2",
-        "--set",
-        setting,
-    ]
-    assert subprocess.run(as_first_process(*arguments), check=False, timeout=280).returncode == code
+    config = tiny.config(tmp_path)
+    chosen = ("variants=[none, moe]", "training.max_steps=3", setting)
+    overrides = [part for item in chosen for part in ("--set", item)]
+    command = as_first_process("run", "--config", str(tmp_path / "tiny.yaml"), *overrides)
+    assert subprocess.run(command, check=False, timeout=280).returncode == code
+    assert (record(config)["status"] if Layout.of(config).record.exists() else None) == status
 
 
 @chaos

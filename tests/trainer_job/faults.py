@@ -93,6 +93,10 @@ def kill_torchrun(model: Any) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
 
 
+def terminate_torchrun(model: Any) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
 def kill_supervisor(model: Any) -> None:
     os.kill(int(os.environ["STRATIFIED_SUPERVISOR_PID"]), signal.SIGKILL)
 
@@ -113,6 +117,7 @@ ACTS: dict[str, Callable[[Any], None]] = {
     "full": fill_the_disk,
     "hang": hang,
     "kill torchrun": kill_torchrun,
+    "terminate torchrun": terminate_torchrun,
     "kill supervisor": kill_supervisor,
     "terminate supervisor": terminate_supervisor,
     "clock": stop_the_clock,
