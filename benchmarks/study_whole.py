@@ -78,15 +78,17 @@ def _figures(
     from trainer_job.selection import Predictions, compare, verdict
 
     said: dict[str, list[np.ndarray]] = {}
+    seeds: dict[str, list[int]] = {}
     gold, places = np.asarray(corpus.splits["test"]["label"], dtype=np.int64), []
     for unit in units:
         rows = read_arrays(layout.results / unit["path"] / NAME, labels=corpus.labels)["test"]
         unit["test"] = metrics_of(rows, corpus, temperature=unit["calibration"]["temperature"])
         said.setdefault(unit["variant"], []).append(rows["logits"].argmax(axis=1))
+        seeds.setdefault(unit["variant"], []).append(unit["seed"])
         places.append(where(unit, said[unit["variant"]][-1] == gold, cut))
     splits = {
         "validation": load_predictions(layout, units, "validation"),
-        "test": Predictions(gold, {name: np.stack(runs) for name, runs in said.items()}),
+        "test": Predictions(gold, {name: np.stack(runs) for name, runs in said.items()}, seeds),
     }
     comparisons = [entry for split, one in splits.items() for entry in compare(split, one, samples=samples)]
     variants = summarise(config, units, splits, samples=samples)
