@@ -30,9 +30,7 @@ GROWTH = {
     "layers": 1.06,
     "moe": 1.3,
 }  # time, measured on a CPU
-UNMEASURED = (
-    1.1  # of a variant that has no entry there: those that keep the encoder's networks take about as much
-)
+UNMEASURED = 1.1  # of a variant without an entry: about what those take that keep the encoder's networks
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ModelConfig(Settings):
         None,
         ge=0,
         lt=1,
-        description="of attention weights; null: as `dropout`. 0 trains a third faster on a CPU",
+        description="of attention weights; null: as `dropout`. 0: 1.3 to 1.6 times as fast on a CPU",
     )
     out_of_domain_score: Literal["auto", "energy", "mahalanobis", "nearest"] = Field(
         "auto",
