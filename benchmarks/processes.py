@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 180.0
+PORTS = range(20_000, 32_000)  # Linux gives 32,768 and above by itself (ip_local_port_range)
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -43,14 +45,17 @@ def pinned(to: set[int] | None) -> Iterator[None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody listens on, below those that the kernel gives to whoever asks for any: another
+    process would otherwise be given one between this answer and the server's start.
+    """
+    ports: list[int] = []
+    for port in random.sample(PORTS, k=min(len(PORTS), 200 + count)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError(f"only {len(ports)} of {count} ports are free; end what listens on {PORTS}")
 
 
 @contextmanager

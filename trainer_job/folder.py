@@ -32,7 +32,7 @@ def check_folder(layout: Layout, config: RunConfig) -> None:
     Raises ResultsMismatch.
     """
     refuse_newer(layout)
-    recorded = read_json(layout.state / "sweep.json")
+    recorded = read_json(layout.state / "sweep.json") or read_json(layout.record)  # notes can be lost
     if recorded is None or recorded.get("config_hash") == config_hash(config):
         return
     if not any(layout.results.glob("*/seed-*/status.json")):

@@ -20,6 +20,7 @@ from trainer_job.units import Layout, config_hash, finished_records
 
 TOLERANCE = 1e-6
 NEWER = ("domain_inference", "left_out")  # figures that records of before have no name for
+DECISION = ("variant", "seed", "path", "by")
 FIGURES = ("validation", "test", "test_given_domain", "calibration", "reliability", "strata", "held_out")
 
 
@@ -80,9 +81,9 @@ def recomputed(layout: Layout, config: RunConfig) -> Recomputed:
 def summary_differences(earlier: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
     """Where what an earlier results.json says of the sweep as a whole differs from one computed again.
 
-    Variants, comparisons and baselines (whose predictions are not kept: from the sweep's notes). A record of
-    a running sweep may lack the last units, so that its summaries are of fewer; no other may. Nothing is
-    said of a record that is not there.
+    Variants, comparisons, baselines (whose predictions are not kept: from the sweep's notes) and what is to
+    be served. A record of a running sweep may lack the last units, so that its summaries are of fewer; no
+    other may. Nothing is said of a record that is not there.
     """
     had, has = (_finished(record) for record in (earlier, computed))
     if not earlier or (had != has and earlier.get("status") == "running"):
@@ -100,7 +101,14 @@ def _finished(record: Mapping[str, Any]) -> set[str]:
 
 def _summaries(record: Mapping[str, Any]) -> dict[str, Any]:
     entries = {f"{item['a']} - {item['b']} on {item['split']}": item for item in record["comparisons"]}
-    return {"variants": record["variants"], "baselines": record["baselines"], "comparisons": entries}
+    selected = record.get("selected") or {}
+    decided = {name: selected.get(name) for name in DECISION}  # the words beside it may change with versions
+    return {
+        "variants": record["variants"],
+        "baselines": record["baselines"],
+        "comparisons": entries,
+        "selected": decided,
+    }
 
 
 def differences(recorded: Any, computed: Any, place: str = "") -> Iterator[str]:

@@ -11,7 +11,7 @@ from tests.trainer_job.tiny import Tiny
 from trainer_job.__main__ import main
 from trainer_job.errors import ResultsMismatch
 from trainer_job.folder import check_folder, refuse_newer
-from trainer_job.units import Layout
+from trainer_job.units import Layout, config_hash
 
 
 @pytest.mark.parametrize("version", [2, "1.5", None])
@@ -32,4 +32,19 @@ def test_a_record_of_this_version_or_none_is_no_obstacle(tiny: Tiny, tmp_path: P
     check_folder(layout, config)
     layout.results.mkdir(parents=True)
     layout.record.write_text('{"schema_version": 1}')
+    check_folder(layout, config)
+
+
+def test_units_whose_notes_were_lost_are_known_by_the_record(tiny: Tiny, tmp_path: Path) -> None:
+    """As after a copy of the results folder that left out what is hidden."""
+    config = tiny.config(tmp_path)
+    layout = Layout.of(config)
+    (layout.results / "none" / "seed-0").mkdir(parents=True)
+    (layout.results / "none" / "seed-0" / "status.json").write_text("{}")
+    record = {"schema_version": 1, "config_hash": "another", "config": config.model_dump(mode="json")}
+    record["config"]["training"]["epochs"] += 1
+    layout.record.write_text(json.dumps(record))
+    with pytest.raises(ResultsMismatch, match=r"different: training\.epochs"):
+        check_folder(layout, config)
+    layout.record.write_text(json.dumps(record | {"config_hash": config_hash(config)}))
     check_folder(layout, config)

@@ -49,6 +49,7 @@ def test_a_figure_that_was_changed_is_found_and_ends_in_1(
             lambda part: part[0].update(p_corrected=1e-4),
             "moe - none on validation/p_corrected",
         ),
+        ("selected", lambda part: part.update(seed=part["seed"] + 1), "selected/seed: recorded"),
         ("units", lambda part: part.pop(), "recorded ['moe:0'"),
     ],
 )
