@@ -3,6 +3,7 @@
 A reduced sweep evaluates on a sample of the test rows, to save time in each of its units. Its models are
 kept, and the leak guard saw the whole evaluation splits before any row was sampled, so the others can be
 asked afterwards, in seconds a model. What each said is kept beside it: a stopped run goes on where it was.
+Of a sweep that saw whole splits the units' own predictions are read, and no model is asked.
 
 It knows bundles, corpora and unit records, and no training.
 """
@@ -48,13 +49,15 @@ def ask_whole(folder: Path, data: Path, *, samples: int = 2000) -> Path:
     tables = tokenize(corpus, load_tokenizer(config), max_length=config.model.max_length, cache=config.cache)
     layout = Layout(folder / "results", folder / "logs")
     units = finished_records(layout, config_digest=record["config_hash"])
+    name = "predictions.parquet" if config.data.test_samples is None else NAME
     for number, unit in enumerate(units):
-        path = layout.results / unit["path"] / NAME
-        if not _asked(path):
+        path = layout.results / unit["path"] / name
+        if name == NAME and not _asked(path):
             print(f"{folder.name}: {unit['path']}, {number + 1} of {len(units)}", file=sys.stderr, flush=True)
             _ask(path, unit, tables["test"], corpus.labels)
     cut = np.asarray(tables["test"]["length"]) >= config.model.max_length
-    record |= _figures(config, layout, units, corpus, cut=cut, selected=record["selected"], samples=samples)
+    selected = record["selected"]
+    record |= _figures(config, layout, units, corpus, name=name, cut=cut, selected=selected, samples=samples)
     target = folder / "whole.json"
     target.write_text(json.dumps(plain(record), indent=1), encoding="utf-8")
     return target
@@ -66,6 +69,7 @@ def _figures(
     units: list[dict[str, Any]],
     corpus: Any,
     *,
+    name: str,
     cut: np.ndarray,
     selected: Any,
     samples: int,
@@ -81,7 +85,7 @@ def _figures(
     seeds: dict[str, list[int]] = {}
     gold, places = np.asarray(corpus.splits["test"]["label"], dtype=np.int64), []
     for unit in units:
-        rows = read_arrays(layout.results / unit["path"] / NAME, labels=corpus.labels)["test"]
+        rows = read_arrays(layout.results / unit["path"] / name, labels=corpus.labels)["test"]
         unit["test"] = metrics_of(rows, corpus, temperature=unit["calibration"]["temperature"])
         said.setdefault(unit["variant"], []).append(rows["logits"].argmax(axis=1))
         seeds.setdefault(unit["variant"], []).append(unit["seed"])
