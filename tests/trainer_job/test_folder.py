@@ -41,8 +41,9 @@ def test_units_whose_notes_were_lost_are_known_by_the_record(tiny: Tiny, tmp_pat
     layout = Layout.of(config)
     (layout.results / "none" / "seed-0").mkdir(parents=True)
     (layout.results / "none" / "seed-0" / "status.json").write_text("{}")
-    record = {"schema_version": 1, "config_hash": "another", "config": config.model_dump(mode="json")}
-    record["config"]["training"]["epochs"] += 1
+    trained = config.model_dump(mode="json")
+    trained["training"]["epochs"] += 1
+    record = {"schema_version": 1, "config_hash": "another", "config": trained}
     layout.record.write_text(json.dumps(record))
     with pytest.raises(ResultsMismatch, match=r"different: training\.epochs"):
         check_folder(layout, config)
