@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stratified_models.errors import ExportError
 from stratified_models.onnx_graph import exact_nodes
 from stratified_models.onnx_int8 import Feed, quantise
 from stratified_models.onnx_model import NAMES
@@ -23,10 +24,7 @@ def int8_files(exact: Path, feeds: Sequence[Feed], announce: Callable[[str], Non
     Args:
         exact: the graph in fp32.
         feeds: inputs of the graph, batches of usual texts.
-        announce: told why OpenVINO's file is not written.
-
-    Raises:
-        ExportError: a graph cannot be quantised.
+        announce: told why OpenVINO's file is not written, where it is not: the other one does without it.
     """
     divided = exact.with_name("divided.onnx")
     kept = exact_nodes(exact) + divide_units(exact, divided, feeds=feeds)
@@ -35,6 +33,9 @@ def int8_files(exact: Path, feeds: Sequence[Feed], announce: Callable[[str], Non
     if reason := why_not():
         announce(reason)
         return files
-    files.append(exact.with_name(OPENVINO_INT8))
-    quantise_for_openvino(divided, files[1], exact=kept, feeds=feeds)
-    return files
+    try:
+        quantise_for_openvino(divided, exact.with_name(OPENVINO_INT8), exact=kept, feeds=feeds)
+    except ExportError as error:
+        announce(f"{OPENVINO_INT8} is left out: {error}")
+        return files
+    return [*files, exact.with_name(OPENVINO_INT8)]

@@ -17,6 +17,7 @@ import numpy as np
 __all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet"]
 
 SMALL = 16
+DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
 KEPT_FP32 = ("model.gate", "model.domain_head", "model.domain_words", "model.pooler", "model.classifier")
 
@@ -56,12 +57,19 @@ def fold_selections(path: Path) -> None:
 
 
 def exact_nodes(path: Path) -> list[str]:
-    """Names of the nodes that int8 leaves as they are: of gate, heads and pooler, and what is small."""
+    """Names of the nodes that int8 leaves as they are: of gate, heads and pooler, what is small, and what is
+    computed in double precision.
+    """
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    sides = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return list(_stays_fp32(graph, sides))
+    whole = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+    sides = {tensor.name: tuple(tensor.dims) for tensor in whole.graph.initializer}
+    double = {tensor.name for tensor in whole.graph.initializer if tensor.data_type == DOUBLE}
+    double |= {entry.name for entry in whole.graph.value_info if entry.type.tensor_type.elem_type == DOUBLE}
+    fp32 = set(_stays_fp32(whole.graph, sides))
+    return [
+        node.name for node in whole.graph.node if node.name in fp32 or double & {*node.input, *node.output}
+    ]
 
 
 def _stays_fp32(graph: Any, sides: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ B rows, T tokens of the longest row, C classes, N domains, K strata.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from stratified_models.errors import ExportError
 
-__all__ = ["INPUTS", "NAMES", "OUTPUTS", "STRATA_OUTPUTS", "OnnxModel", "feed_of"]
+__all__ = ["INPUTS", "NAMES", "OUTPUTS", "STRATA_OUTPUTS", "OnnxModel", "feed_of", "known_names"]
 
 INPUTS: tuple[str, ...] = ("input_ids", "attention_mask", "domain_id")  # int64 (B, T), (B, T), (B,)
 OUTPUTS: tuple[str, ...] = ("logits", "domain_logits", "energy")  # fp32 (B, C), (B, N), (B,)
@@ -78,6 +78,12 @@ class OnnxModel:
         wanted = list(self.outputs if outputs is None else outputs)
         feed = feed_of(rows, domain_ids, pad=self._pad)
         return dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+
+
+def known_names(ports: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """Each input's or output's name, of all those that a runtime knows it by: the one of the contract."""
+    contract = {*INPUTS, *OUTPUTS, *STRATA_OUTPUTS}
+    return tuple(min(names, key=lambda name: (name not in contract, name), default="") for names in ports)
 
 
 def feed_of(

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stratified_models.errors import ExportError
-from stratified_models.onnx_model import Arrays, OnnxModel, feed_of
+from stratified_models.onnx_model import Arrays, OnnxModel, feed_of, known_names
 
 __all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
 
@@ -62,6 +62,7 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
     import onnx
 
     whole = onnx.load(str(source))
+    hidden = _hide_double_products(whole.graph)
     with _quiet_nncf() as nncf:
         advanced = nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX,
@@ -77,12 +78,37 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
                 ignored_scope=nncf.IgnoredScope(names=sorted(exact), validate=False),
                 advanced_parameters=advanced,
             )
-        except (nncf.InternalError, nncf.UnsupportedModelError, RuntimeError, ValueError) as error:
+        except Exception as error:  # its own classes, and those of the runtimes below it: no common base
             reason = " ".join(str(error).split())
             raise ExportError(
                 f"nncf cannot quantise {source.name} ({reason}); install another version of nncf"
             ) from error
+    for node in quantised.graph.node:
+        if node.name in hidden:
+            node.CopyFrom(hidden[node.name])
     onnx.save(quantised, str(target))
+
+
+def _hide_double_products(graph: Any) -> dict[str, Any]:
+    """Write products with constants in double precision as sums by index; returns them as they were, by name.
+
+    NNCF smooths every product with a constant, those among `ignored_scope` too, by a factor in single
+    precision: a graph of two types, which no runtime takes.
+    """
+    from onnx import TensorProto, helper
+
+    constants = {
+        tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.DOUBLE
+    }
+    found: dict[str, Any] = {}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            found[node.name] = kept = type(node)()
+            kept.CopyFrom(node)
+            last = "j" if len(constants[node.input[1]].dims) == 2 else ""
+            node.op_type = "Einsum"
+            node.attribute.append(helper.make_attribute("equation", f"...i,i{last}->...{last}"))
+    return found
 
 
 class OpenvinoModel:
@@ -100,7 +126,7 @@ class OpenvinoModel:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ExportError(f"{path.name} cannot be run by openvino ({reason}); export it again") from error
-        self.outputs = tuple(port.any_name for port in self._graph.outputs)
+        self.outputs = known_names(port.names for port in self._graph.outputs)
         self._pad = pad
 
     def run(
