@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet"]
+__all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet", "weighted_sums"]
 
 SMALL = 16
 DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
@@ -70,6 +70,22 @@ def exact_nodes(path: Path) -> list[str]:
     return [
         node.name for node in whole.graph.node if node.name in fp32 or double & {*node.input, *node.output}
     ]
+
+
+def weighted_sums(path: Path) -> list[str]:
+    """Names of the products of attention's probabilities with the values."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    made = {name: node for node in graph.node for name in node.output}
+    found = []
+    for node in graph.node:
+        before = made.get(node.input[0]) if node.op_type == "MatMul" else None
+        if before is not None and before.op_type == "Where":  # rows that may see nothing hold no numbers
+            before = made.get(before.input[2])
+        if before is not None and before.op_type == "Softmax" and node.input[1] in made:
+            found.append(node.name)
+    return found
 
 
 def _stays_fp32(graph: Any, sides: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

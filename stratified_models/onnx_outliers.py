@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stratified_models.onnx_int8 import Feed, Floats, largest_values
+from stratified_models.onnx_statistics import Feed, Floats, largest_values
 
 __all__ = ["FEW", "divide_units"]
 
