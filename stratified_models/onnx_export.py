@@ -85,7 +85,8 @@ def export_onnx(
     Args:
         directory: a bundle; it stays one throughout, and keeps its old files if anything fails.
         quantize: "int8" adds `model.int8.onnx`, and with NNCF `model.int8.openvino.onnx`.
-        texts: what parity is shown on, beside rows of every length up to the model's longest.
+        texts: what parity is shown on, beside the manifest's own texts and rows of every length up to the
+            model's longest.
         calibration: usual texts that int8's scales are found on, beside those of parity.
         tolerance: largest distance of any fp32 output from the model's own.
         measure: measures an int8 file before it enters the bundle. One that it refuses is left out; when it
@@ -99,7 +100,8 @@ def export_onnx(
     _require("onnx", "onnxscript", "onnxruntime")
     bundle = read_bundle(directory)
     model = load_model(bundle)
-    rows = _rows(bundle, texts)
+    # With those that a service compares when it loads the file: what is recorded has to cover them.
+    rows = _rows(bundle, list(dict.fromkeys((*bundle.manifest.parity.texts, *texts))))
     with tempfile.TemporaryDirectory(dir=bundle.path, prefix=".exporting-") as aside:
         exact = Path(aside) / NAMES["fp32"]
         _write_graph(model, exact)

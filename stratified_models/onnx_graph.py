@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exact_nodes", "fold_selections", "forget_origins", "quiet", "weighted_sums"]
+__all__ = ["double_tensors", "exact_nodes", "fold_selections", "forget_origins", "quiet", "weighted_sums"]
 
 SMALL = 16
 DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
@@ -62,14 +62,26 @@ def exact_nodes(path: Path) -> list[str]:
     """
     import onnx
 
-    whole = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+    whole = onnx.load(str(path), load_external_data=False)
     sides = {tensor.name: tuple(tensor.dims) for tensor in whole.graph.initializer}
-    double = {tensor.name for tensor in whole.graph.initializer if tensor.data_type == DOUBLE}
-    double |= {entry.name for entry in whole.graph.value_info if entry.type.tensor_type.elem_type == DOUBLE}
+    double = double_tensors(whole).keys()
     fp32 = set(_stays_fp32(whole.graph, sides))
     return [
         node.name for node in whole.graph.node if node.name in fp32 or double & {*node.input, *node.output}
     ]
+
+
+def double_tensors(whole: Any) -> dict[str, int]:
+    """What a graph computes or keeps in double precision: the number of axes by name."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(whole).graph
+    found = {tensor.name: len(tensor.dims) for tensor in graph.initializer if tensor.data_type == DOUBLE}
+    for entry in graph.value_info:
+        kind = entry.type.tensor_type
+        if kind.elem_type == DOUBLE:
+            found[entry.name] = len(kind.shape.dim)
+    return found
 
 
 def weighted_sums(path: Path) -> list[str]:

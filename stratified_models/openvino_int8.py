@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stratified_models.errors import ExportError
+from stratified_models.onnx_graph import double_tensors
 from stratified_models.onnx_model import Arrays, OnnxModel, feed_of, known_names
 
 __all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
@@ -62,7 +63,8 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
     import onnx
 
     whole = onnx.load(str(source))
-    hidden = _hide_double_products(whole.graph)
+    _fold_casts(whole.graph)
+    hidden = _hide_double_products(whole)
     with _quiet_nncf() as nncf:
         advanced = nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX,
@@ -89,23 +91,39 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
     onnx.save(quantised, str(target))
 
 
-def _hide_double_products(graph: Any) -> dict[str, Any]:
-    """Write products with constants in double precision as sums by index; returns them as they were, by name.
+def _fold_casts(graph: Any) -> None:
+    """Replace constants that are cast by constants of the other type: NNCF takes every cast for one of what
+    is computed, and fails.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Cast" and node.input[0] in constants]:
+        kind = next(entry.i for entry in node.attribute if entry.name == "to")
+        value = numpy_helper.to_array(constants[node.input[0]])
+        other = value.astype(helper.tensor_dtype_to_np_dtype(kind))
+        graph.initializer.append(numpy_helper.from_array(other, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def _hide_double_products(whole: Any) -> dict[str, Any]:
+    """Write products in double precision as sums by index; returns them as they were, by name.
 
     NNCF smooths every product with a constant, those among `ignored_scope` too, by a factor in single
     precision: a graph of two types, which no runtime takes.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
-    constants = {
-        tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.DOUBLE
-    }
+    double = double_tensors(whole)
     found: dict[str, Any] = {}
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
+    for node in whole.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in double:
             found[node.name] = kept = type(node)()
             kept.CopyFrom(node)
-            last = "j" if len(constants[node.input[1]].dims) == 2 else ""
+            last = "" if double[node.input[1]] == 1 else "j"
             node.op_type = "Einsum"
             node.attribute.append(helper.make_attribute("equation", f"...i,i{last}->...{last}"))
     return found

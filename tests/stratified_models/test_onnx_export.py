@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from stratified_models import ExportError, onnx_export
+from stratified_models import ExportError, load_tokenizer, onnx_export
 from stratified_models.attach import attach_export, detach_export
 from stratified_models.bundle import Bundle, copy_bundle, load_model, read_bundle
 from stratified_models.manifest import Export
@@ -101,6 +101,23 @@ def test_int8_is_smaller_near_and_keeps_gate_and_heads_exact(exported: Bundle) -
     assert (32, 32) in weights  # the pooler's; the encoder's own matrices are gone
     assert (32, 128) not in weights
     assert (128, 32) not in weights
+
+
+def test_what_is_recorded_covers_the_texts_that_a_service_compares(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever texts parity was shown on: else the service could refuse the file that was just written."""
+    bundle = copy_bundle(exported.path, tmp_path / "copy")
+    monkeypatch.setattr("stratified_models.int8_files.why_not", lambda: "not here")
+    export_onnx(bundle.path, quantize="int8", texts=("one other text",))
+    bundle = read_bundle(bundle.path)
+    tokenizer = load_tokenizer(bundle.path, max_length=64)
+    runner = OnnxModel(bundle.path / NAMES["int8"], pad=0, threads=1)
+    parity, recorded = bundle.manifest.parity, bundle.manifest.exports[NAMES["int8"]].error
+    for text, expected in zip(parity.texts, parity.logits, strict=True):
+        row = list(tokenizer(text, truncation=True, max_length=64)["input_ids"])
+        found = runner.run([row], [-1])["logits"][0]
+        assert np.abs(found - np.array(expected)).max() <= recorded + 1e-5, text
 
 
 def test_the_manifest_names_hash_and_size_and_the_bundle_verifies(exported: Bundle) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from stratified_models import ExportError, openvino_int8
 from stratified_models.bundle import Bundle
+from stratified_models.onnx_graph import exact_nodes
 from stratified_models.onnx_model import NAMES, OnnxModel
 from stratified_models.openvino_int8 import (
     OPENVINO_INT8,
@@ -93,3 +95,42 @@ def test_what_cannot_be_run_or_quantised_is_refused(tmp_path: Path, monkeypatch:
     onnx.save(onnx.ModelProto(), str(path))
     with pytest.raises(ExportError, match=r"nncf cannot quantise .* \(an operator unheard of\); install"):
         quantise_for_openvino(path, path, exact=[], feeds=[{}])
+
+
+def test_distances_in_double_precision_stay_what_they_were(tmp_path: Path) -> None:
+    """Kept rows are cast and turned in the graph, where they are too many for the exporter to fold."""
+    random = np.random.default_rng(0)
+    table = random.normal(size=(50, 16)).astype(np.float32)
+    weight = random.normal(size=(16, 24)).astype(np.float32)
+    kept = random.normal(size=(40, 24)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"], name="table"),
+        helper.make_node("MatMul", ["x", "weight"], ["y"], name="product"),
+        helper.make_node("Cast", ["y"], ["y2"], name="double", to=onnx.TensorProto.DOUBLE),
+        helper.make_node("Cast", ["kept"], ["kept2"], name="kept", to=onnx.TensorProto.DOUBLE),
+        helper.make_node("Transpose", ["kept2"], ["turned"], name="turned", perm=[1, 0]),
+        helper.make_node("MatMul", ["y2", "turned"], ["alike"], name="alike"),
+        helper.make_node("MatMul", ["alike", "line"], ["sum"], name="sum"),
+        helper.make_node("Cast", ["sum"], ["out"], name="single", to=onnx.TensorProto.FLOAT),
+    ]
+    constants: dict[str, np.ndarray] = {"table": table, "weight": weight, "kept": kept, "line": np.ones(40)}
+    graph = helper.make_graph(
+        nodes,
+        "distances",
+        [helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, ["batch"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    source, target = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    onnx.save(made, str(source))
+    ids = np.arange(50)
+    quantise_for_openvino(source, target, exact=exact_nodes(source), feeds=[{"input_ids": ids}])
+    kinds = {node.name: node.op_type for node in onnx.load(str(target)).graph.node}
+    assert {kinds["alike"], kinds["sum"]} == {"MatMul"}
+    assert "DequantizeLinear" in kinds.values()
+    import openvino
+
+    found = openvino.Core().compile_model(str(target), "CPU")({"input_ids": ids})[0]
+    exact = (table.astype(np.float64) @ weight @ kept.T).sum(axis=1)
+    assert np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
