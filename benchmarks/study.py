@@ -7,7 +7,7 @@ rows, `whole` asks the kept models of the curve about all of them. `write` colle
 tables and plots.
 
     python -m benchmarks.study all   --data DIR --out DIR
-    python -m benchmarks.study all   --data DIR --out DIR --reduced   # an evening on two CPU cores
+    python -m benchmarks.study all   --data DIR --out DIR --reduced   # a night on two CPU cores
     python -m benchmarks.study write --out DIR --docs docs
 
 It runs `stratified-train`, and reads results.json; it knows no training.
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="where sweeps and their cache go")
     parser.add_argument("--docs", type=Path, help="folder for study-tables.md and images/; default: --out")
     parser.add_argument(
-        "--reduced", action="store_true", help="fewer rows, arms, steps: an evening on two CPU cores"
+        "--reduced", action="store_true", help="fewer arms and epochs: a night on two CPU cores"
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="fewer than the scale has; may grow later")
     parser.add_argument(
