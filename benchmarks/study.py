@@ -186,7 +186,10 @@ class Study:
         place = f"baseline/{name.replace(' ', '-')}"
         rows = (f"data.train_samples={scale.tuning_rows}", "data.test_samples=200")
         record = self.sweep(place, ["none"], scale.tuning_seeds, *rows, *settings)
-        return [float(unit["validation"]["macro_f1"]) for unit in record["units"]]
+        done = [unit for unit in record["units"] if unit["status"] == "complete"]
+        if len(done) < scale.tuning_seeds:
+            raise SystemExit(f"{place}: {len(done)} of {scale.tuning_seeds} units are complete; see its logs")
+        return [float(unit["validation"]["macro_f1"]) for unit in done]
 
     def curve(self) -> None:
         """Every arm at every number of rows."""

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["double_tensors", "exact_nodes", "fold_selections", "forget_origins", "quiet", "weighted_sums"]
+__all__ = [
+    "double_tensors",
+    "drop_unread",
+    "exact_nodes",
+    "fold_selections",
+    "forget_origins",
+    "quiet",
+    "weighted_sums",
+]
 
 SMALL = 16
 DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
@@ -49,11 +57,16 @@ def fold_selections(path: Path) -> None:
         picked = np.ascontiguousarray(np.take(data, index, axis=axis))
         graph.initializer.append(numpy_helper.from_array(picked, node.output[0]))
         graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    drop_unread(graph)
+    onnx.save(whole, str(path))
+
+
+def drop_unread(graph: Any) -> None:
+    """Drop the constants that nothing reads any more."""
+    read = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    onnx.save(whole, str(path))
 
 
 def exact_nodes(path: Path) -> list[str]:

@@ -47,7 +47,8 @@ def quantise(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequenc
 
     Args:
         exact: names of the nodes that stay as they are.
-        feeds: inputs of the graph, batches of usual texts: what activations' columns are evened out on.
+        feeds: inputs of the graph, batches of usual texts: on these activations' columns are evened out, and
+            what rounding the weights loses is made up for.
     """
     import onnx
 

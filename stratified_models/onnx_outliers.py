@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stratified_models.onnx_graph import drop_unread
 from stratified_models.onnx_statistics import Feed, Floats, largest_values
 
 __all__ = ["FEW", "divide_units"]
@@ -55,11 +56,8 @@ def divide_units(source: Path, target: Path, *, feeds: Sequence[Feed], few: int 
     for block in blocks:
         order = np.argsort(-largest[block.gelu.output[0]], kind="stable")
         added += _divide(whole.graph, block, constants, few=np.sort(order[:few]), bulk=np.sort(order[few:]))
-    used = {name for node in whole.graph.node for name in node.input}
-    used |= {entry.name for entry in whole.graph.output}
-    kept = [tensor for tensor in whole.graph.initializer if tensor.name in used]
-    del whole.graph.initializer[:], whole.graph.value_info[:]  # the latter tell shapes of before
-    whole.graph.initializer.extend(kept)
+    drop_unread(whole.graph)
+    del whole.graph.value_info[:]  # they tell shapes of before
     onnx.save(whole, str(target))
     return added
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stratified_models.onnx_graph import drop_unread
 from stratified_models.onnx_rounding import TINY, nearest
 from stratified_models.onnx_statistics import FLOAT, Floats
 
@@ -96,11 +97,7 @@ class Rewriting:
         """Put the new nodes into the graph, and drop constants that nothing reads any more."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        used |= {entry.name for entry in self.graph.output}
-        kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        drop_unread(self.graph)
 
     def _rounded(self, name: str, new: RoundedProduct) -> str:
         """Activations as uint8 around `CENTRE`, `.int8`, each token's `.step`, and the `.few` columns that

@@ -37,10 +37,8 @@ def compensated(weight: Floats, moments: Doubles, levels: int) -> tuple[Whole, F
         moments: Σ xᵀx over the rows of X, (F, F).
         levels: the largest whole number on either side of zero.
     """
-    size = np.diag(moments)
-    order = np.argsort(
-        -size, kind="stable"
-    )  # what weighs most is rounded first, while all can make up for it
+    # What weighs most is rounded first, while all the others can still make up for it.
+    order = np.argsort(-np.diag(moments), kind="stable")
     upper = _inverse_root(moments[np.ix_(order, order)])
     left = weight[order].astype(np.float64)
     step = np.maximum(np.abs(left).max(axis=0), TINY) / levels

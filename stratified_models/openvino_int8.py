@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stratified_models.errors import ExportError
-from stratified_models.onnx_graph import double_tensors
+from stratified_models.onnx_graph import double_tensors, drop_unread
 from stratified_models.onnx_model import Arrays, OnnxModel, feed_of, known_names
 
 __all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
@@ -80,6 +80,8 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
                 ignored_scope=nncf.IgnoredScope(names=sorted(exact), validate=False),
                 advanced_parameters=advanced,
             )
+        except (MemoryError, OSError):  # the machine's, and no other version's matter
+            raise
         except Exception as error:  # its own classes, and those of the runtimes below it: no common base
             reason = " ".join(str(error).split())
             raise ExportError(
@@ -104,9 +106,7 @@ def _fold_casts(graph: Any) -> None:
         other = value.astype(helper.tensor_dtype_to_np_dtype(kind))
         graph.initializer.append(numpy_helper.from_array(other, node.output[0]))
         graph.node.remove(node)
-    read = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
-        graph.initializer.remove(tensor)
+    drop_unread(graph)
 
 
 def _hide_double_products(whole: Any) -> dict[str, Any]:

@@ -132,3 +132,53 @@ def test_tables_hold_every_arm_and_the_whole_test_splits(out: Path, data: Tiny, 
     text = (tmp_path / "study-tables.md").read_text(encoding="utf-8")
     assert "### 40 training rows, 20 test rows" in text  # all of whole splits, or none
     assert write_study(tmp_path, tmp_path) == [tmp_path / "study-tables.md"]  # nothing finished: no tables
+
+
+def chosen(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, scale: study.Scale, gains: dict[str, tuple[float, float]]
+) -> dict[str, Any]:
+    """baseline.json of two seeds, where each sweep's gains over `plain` are told by its folder's name."""
+
+    def sweep(self: study.Study, name: str, *arguments: object) -> dict[str, Any]:
+        gain = gains.get(name.removeprefix("baseline/"), (0.0, 0.0))
+        seeds = [gain[seed % 2] for seed in range(scale.tuning_seeds)]
+        return {"units": [{"status": "complete", "validation": {"macro_f1": 0.6 + one}} for one in seeds]}
+
+    monkeypatch.setattr(study.Study, "sweep", sweep)
+    settings = study.Study(folder, folder, scale).baseline()
+    record: dict[str, Any] = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
+    assert list(settings) == record["settings"]
+    return record
+
+
+def test_an_option_is_taken_where_every_seed_gains_and_it_is_not_too_dear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gains = {
+        "natural-label-shares": (0.02, 0.03),
+        "prior-correction": (0.01, 0.02),  # leaves nothing to do beside the one above
+        "averaged-weights": (0.09, -0.01),  # by one seed alone
+        "label-smoothing-0.05": (0.01, 0.01),
+        "nothing-frozen": (0.05, 0.05),
+        "together": (0.04, 0.03),
+    }
+    record = chosen(monkeypatch, tmp_path, study.REDUCED, gains)
+    assert record["helped"] == ["natural label shares", "label smoothing 0.05"]
+    assert record["chosen"] == "together"
+    assert record["settings"] == ["data.label_shares=natural", "training.label_smoothing=0.05"]
+    assert record["tried"]["nothing frozen"] == pytest.approx(0.65)
+    assert not {"256 tokens", "three epochs", "rate 2e-4"} & set(record["tried"])  # it has them already
+
+
+def test_where_nothing_helps_the_settings_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    record = chosen(monkeypatch, tmp_path, study.FULL, {"nothing-frozen": (0.1, 0.1)})
+    assert (record["chosen"], record["settings"], record["helped"]) == ("plain", [], [])
+
+
+def test_a_baseline_is_not_chosen_from_units_that_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(study.Study, "sweep", lambda *_: {"units": [{"status": "failed"}] * 2})
+    with pytest.raises(SystemExit, match="baseline/plain: 0 of 2 units are complete"):
+        study.Study(tmp_path, tmp_path, study.REDUCED).baseline()
+    assert not (tmp_path / "baseline.json").exists()

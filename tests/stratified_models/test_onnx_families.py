@@ -45,9 +45,7 @@ def made(folder: Path, family: str, options: dict[str, Any], score: str) -> Bund
         rows = tokenizer(texts * 4, padding=True, return_tensors="pt")
         domains = torch.arange(len(texts)).repeat(4) % 2  # each text in one domain, so that the two differ
         batch = {"domain_id": domains, **{name: rows[name] for name in ("input_ids", "attention_mask")}}
-        fit_unknown_(
-            model, features_of(model, [batch]), score=score, keep=64
-        )  # too many for the exporter to fold
+        fit_unknown_(model, features_of(model, [batch]), score=score, keep=20)
     write_bundle(folder, model=model, tokenizer=tokenizer, manifest=bundle.manifest, card="# tiny\n")
     export_onnx(folder, texts=TEXTS)
     return read_bundle(folder)
