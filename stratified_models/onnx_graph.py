@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 SMALL = 16
+FEW_ROWS = 4096  # a table of positions has fewer: it is small, and its few large columns coarsen all others
 DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
 KEPT_FP32 = ("model.gate", "model.domain_head", "model.domain_words", "model.pooler", "model.classifier")
@@ -118,6 +119,7 @@ def _stays_fp32(graph: Any, sides: Mapping[str, tuple[int, ...]]) -> Iterator[st
         scopes = " ".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
         constant = [sides[name] for name in node.input if name in sides]
         small = any(min(dims, default=0) < SMALL for dims in constant if len(dims) > 1)
+        small |= node.op_type == "Gather" and any(dims[0] < FEW_ROWS for dims in constant if len(dims) == 2)
         if small or any(f"{scope}'" in scopes or f"{scope}." in scopes for scope in KEPT_FP32):
             yield node.name
 

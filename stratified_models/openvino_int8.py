@@ -19,7 +19,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,9 @@ import numpy.typing as npt
 
 from stratified_models.errors import ExportError
 from stratified_models.onnx_graph import double_tensors, drop_unread
-from stratified_models.onnx_model import Arrays, OnnxModel, feed_of, known_names
+from stratified_models.onnx_model import NAMES, Arrays, OnnxModel, feed_of, known_names
+from stratified_models.openvino_rounding import round_anew
+from stratified_models.openvino_runtime import adds_int8_exactly, core
 
 __all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
 
@@ -42,11 +43,18 @@ Feed = Mapping[str, npt.NDArray[np.int64]]
 
 def why_not() -> str:
     """Why the file cannot be made here, and the cure; empty when it can."""
-    absent = next((name for name in ("nncf", "openvino") if find_spec(name) is None), "")
-    return absent and (
-        f"{absent} is not installed, so {OPENVINO_INT8} is not written; "
-        "pip install 'stratified-sentiment[quantize]'"
-    )
+    if absent := next((name for name in ("nncf", "openvino") if find_spec(name) is None), ""):
+        return (
+            f"{absent} is not installed, so {OPENVINO_INT8} is not written; "
+            "pip install 'stratified-sentiment[quantize]'"
+        )
+    if not adds_int8_exactly():
+        return (
+            f"this processor has no VNNI, so OpenVINO's sums of eight-bit products overflow and what "
+            f"{OPENVINO_INT8} loses cannot be measured; it is not written, and {NAMES['int8']} is the one to "
+            "serve here: for processors with VNNI, export on one"
+        )
+    return ""
 
 
 def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequence[Feed]) -> None:
@@ -90,6 +98,7 @@ def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], f
     for node in quantised.graph.node:
         if node.name in hidden:
             node.CopyFrom(hidden[node.name])
+    round_anew(quantised, source, feeds)
     onnx.save(quantised, str(target))
 
 
@@ -140,7 +149,7 @@ class OpenvinoModel:
         """`pad` fills short rows; `threads` 0 takes every core that the machine has."""
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         try:
-            self._graph = _core().compile_model(str(path), "CPU", settings)
+            self._graph = core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ExportError(f"{path.name} cannot be run by openvino ({reason}); export it again") from error
@@ -169,14 +178,6 @@ def open_export(path: Path, *, pad: int, threads: int) -> OnnxModel | OpenvinoMo
     if format_of(path) == "openvino":
         return OpenvinoModel(path, pad=pad, threads=threads)
     return OnnxModel(path, pad=pad, threads=threads)
-
-
-@cache
-def _core() -> Any:
-    """One core a process, never let go: see `serving.engines.openvino`."""
-    import openvino
-
-    return openvino.Core()
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def _why_no_openvino(bundle: Bundle, wishes: Wishes) -> str:
     if wishes.device == "cuda":
         return "it computes on the CPU; set --device cpu, or take --engine torch"
     if wishes.precision == "bf16":
-        from serving.engines.openvino import runs_bf16
+        from stratified_models.openvino_runtime import runs_bf16
 
         if not runs_bf16():
             return "this processor has no bfloat16; set --precision fp32 or int8"
@@ -141,6 +141,11 @@ def _why_no_openvino(bundle: Bundle, wishes: Wishes) -> str:
 def _why_no_file(bundle: Bundle, engine: str, wishes: Wishes) -> str:
     if _export_name(bundle, engine, wishes.precision):
         return ""
+    if any(entry.precision == wishes.precision for entry in bundle.manifest.exports.values()):
+        return (
+            f"none of the bundle's files in {wishes.precision} is for it on this processor; "
+            f"set --engine auto, or export {bundle.path} here again"
+        )
     quantize = " --quantize int8" if wishes.precision == "int8" else ""
     return (
         f"the bundle holds no ONNX file in {wishes.precision}; write one with "
@@ -156,7 +161,19 @@ def _export_name(bundle: Bundle, engine: str, precision: str) -> str:
     kept = "fp32" if precision == "bf16" else precision
     exports = bundle.manifest.exports.items()
     found = {e.format: name for name, e in exports if e.precision == kept}
-    return next((found[wanted] for wanted in FORMATS[engine] if wanted in found), "")
+    return next((found[wanted] for wanted in _formats(engine, precision) if wanted in found), "")
+
+
+def _formats(engine: str, precision: str) -> tuple[str, ...]:
+    """The formats of exports that the engine runs here, best first.
+
+    Its own int8 file gives OpenVINO wrong sums on some processors; the other one it computes exactly.
+    """
+    if engine == "openvino" and precision == "int8":
+        from stratified_models.openvino_runtime import adds_int8_exactly
+
+        return FORMATS[engine] if adds_int8_exactly() else FORMATS["onnx"]
+    return FORMATS[engine]
 
 
 def on_gpu(wishes: Wishes) -> bool:

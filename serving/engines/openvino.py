@@ -7,11 +7,9 @@ lengths, where these are faster (see `buckets`).
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +20,11 @@ from serving.engines.buckets import Bounds, Buckets, plan_buckets, resident_byte
 from serving.types import EngineItem, EngineOutput
 from stratified_models.errors import ExportError
 from stratified_models.onnx_model import INPUTS, OUTPUTS, STRATA_OUTPUTS
+from stratified_models.openvino_runtime import DEVICE, core
 
-__all__ = ["OpenvinoEngine", "runs_bf16"]
+__all__ = ["OpenvinoEngine"]
 
-DEVICE = "CPU"
-_one_at_a_time = threading.Lock()
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph; what it leaves is fp32
-
-
-def _core() -> Any:
-    with _one_at_a_time:  # a cache alone lets two threads make one each
-        return _made()
-
-
-@cache
-def _made() -> Any:
-    """The library's one core of this process, which is never let go.
-
-    Each core gives the thread that makes it a stack for signals, and takes that stack's memory with it. After
-    the second one is gone, the next signal that a handler waits for, a SIGTERM or a Ctrl-C, ends the process
-    with a segmentation fault (openvino 2026.4).
-    """
-    import openvino
-
-    return openvino.Core()
-
-
-def runs_bf16() -> bool:
-    """Whether this processor multiplies in bfloat16; elsewhere the hint would be without effect."""
-    return "BF16" in _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +156,7 @@ def _compiled(path: Path, hint: str, pad: int, threads: int, workers: int) -> Co
 
 
 def _read(path: Path) -> Any:
-    return _core().read_model(path)
+    return core().read_model(path)
 
 
 def _compile(model: Any, hint: str, threads: int, workers: int) -> Any:
@@ -193,7 +167,7 @@ def _compile(model: Any, hint: str, threads: int, workers: int) -> Any:
         # Pinned threads of two processes, or of two models in one, would wait for the same core.
         "ENABLE_CPU_PINNING": False,
     }
-    return _core().compile_model(model, DEVICE, settings)
+    return core().compile_model(model, DEVICE, settings)
 
 
 def _infer(request: Any, feed: Feed) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from stratified_models import ExportError, load_tokenizer, onnx_export
+from stratified_models import ExportError, load_tokenizer, onnx_export, onnx_graph
 from stratified_models.attach import attach_export, detach_export
 from stratified_models.bundle import Bundle, copy_bundle, load_model, read_bundle
 from stratified_models.manifest import Export
@@ -82,7 +83,6 @@ def test_a_given_domain_moves_the_exported_logits(exported: Bundle) -> None:
 
 
 def test_int8_is_smaller_near_and_keeps_gate_and_heads_exact(exported: Bundle) -> None:
-    import onnx
 
     sizes = {name: exported.manifest.files[name].bytes for name in NAMES.values()}
     assert sizes[NAMES["int8"]] < 0.9 * sizes[NAMES["fp32"]]
@@ -100,7 +100,27 @@ def test_int8_is_smaller_near_and_keeps_gate_and_heads_exact(exported: Bundle) -
     weights = [tuple(t.dims) for t in graph.initializer if t.name in exact and len(t.dims) > 1]
     assert (32, 32) in weights  # the pooler's; the encoder's own matrices are gone
     assert (32, 128) not in weights
-    assert (128, 32) not in weights
+    rounded = {tuple(tensor.dims) for tensor in graph.initializer if tensor.name not in exact}
+    assert {(32, 128 - 16), (128 - 16, 32)} <= rounded
+
+
+def test_long_tables_are_rounded_and_those_of_positions_are_not(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported.path / NAMES["fp32"]
+    words, positions = (
+        "model.backbone.embeddings.word_embeddings",
+        "model.backbone.embeddings.position_embeddings",
+    )
+
+    def kept(few: int) -> set[str]:
+        monkeypatch.setattr(onnx_graph, "FEW_ROWS", few)
+        names = set(onnx_graph.exact_nodes(path))
+        nodes = [node for node in onnx.load(str(path)).graph.node if node.name in names]
+        return {table for table in (words, positions) for node in nodes if f"{table}.weight" in node.input}
+
+    assert kept(4096) == {words, positions}  # a vocabulary of 319 words is short as well
+    assert kept(200) == {positions}
 
 
 def test_what_is_recorded_covers_the_texts_that_a_service_compares(

@@ -15,6 +15,7 @@ from stratified_models.bundle import Bundle, copy_bundle, read_bundle
 from stratified_models.manifest import Export
 from stratified_models.onnx_export import OnnxExport
 from stratified_models.testing import tiny_bundle
+from tests.conftest import pretend_vnni
 from trainer_job.__main__ import main
 from trainer_job.config import RunConfig
 from trainer_job.errors import ConfigError, DataError, ExportRefused
@@ -55,6 +56,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("vnni")
 def test_the_command_writes_measures_and_prints(
     bundle: Bundle, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +84,19 @@ def test_without_nncf_the_command_says_what_is_left_out(
     assert main(line) == 0
     said = capsys.readouterr().out
     assert "nncf is not installed, so model.int8.openvino.onnx is not written; pip install" in said
+    assert f"{bundle.path / 'model.int8.onnx'}: " in said
+    assert f"{bundle.path / 'model.int8.openvino.onnx'}: " not in said
+
+
+def test_where_sums_overflow_the_command_says_so_and_writes_the_other_file(
+    bundle: Bundle, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_vnni(monkeypatch, answer=False)
+    line = ["export", str(bundle.path), "--quantize", "int8", "--data", str(data), "--max-loss", "100"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "this processor has no VNNI" in said
+    assert "model.int8.openvino.onnx loses cannot be measured; it is not written" in said
     assert f"{bundle.path / 'model.int8.onnx'}: " in said
     assert f"{bundle.path / 'model.int8.openvino.onnx'}: " not in said
 

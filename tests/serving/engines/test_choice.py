@@ -20,7 +20,9 @@ from serving.engines.fake import FakeEngine
 from serving.errors import BadStore
 from stratified_models.bundle import Bundle
 from stratified_models.errors import ExportError
+from stratified_models.openvino_int8 import OPENVINO_INT8
 from stratified_models.testing import tiny_bundle
+from tests.conftest import pretend_vnni
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,7 @@ def test_auto_compares_only_where_there_is_a_choice(exported: Bundle, plain: Bun
     assert choose(exported, precision="int8", device="cpu")[0].precision == "int8"
 
 
+@pytest.mark.usefixtures("vnni")
 def test_int8_is_compared_between_the_files_of_both_runtimes(exported: Bundle) -> None:
     engine, steps = choose(exported, precision="int8", device="cpu")
     assert "loading model.int8.onnx" in steps
@@ -166,6 +169,19 @@ def test_a_graph_of_other_weights_is_refused(exported: Bundle) -> None:
                 choose(replace(exported, manifest=manifest), engine=engine, precision=precision)
 
 
+def test_a_file_whose_sums_overflow_here_is_not_run(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle that was exported on a newer processor: the other int8 file answers, in either engine."""
+    pretend_vnni(monkeypatch, answer=False)
+    _, steps = choose(exported, precision="int8", device="cpu")
+    assert {"loading model.int8.onnx", "compiling model.int8.onnx for openvino"} <= set(steps)
+    alone = {name: entry for name, entry in exported.manifest.exports.items() if name == OPENVINO_INT8}
+    bundle = replace(exported, manifest=replace(exported.manifest, exports=alone))
+    with pytest.raises(BadStore, match="none of the bundle's files in int8 is for it on this processor; "):
+        choose(bundle, engine="openvino", precision="int8")
+
+
 def test_parity_leaves_out_what_has_no_token(exported: Bundle, tmp_path: Path) -> None:
     engine, _ = choose(exported, engine="onnx")
     assert "" in exported.manifest.parity.texts
@@ -173,9 +189,9 @@ def test_parity_leaves_out_what_has_no_token(exported: Bundle, tmp_path: Path) -
 
 
 def test_bf16_only_where_the_processor_has_it(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.openvino.runs_bf16", lambda: False)
+    monkeypatch.setattr("stratified_models.openvino_runtime.runs_bf16", lambda: False)
     with pytest.raises(BadStore, match="this processor has no bfloat16; set --precision fp32 or int8"):
         choose(exported, engine="openvino", precision="bf16")
-    monkeypatch.setattr("serving.engines.openvino.runs_bf16", lambda: True)
+    monkeypatch.setattr("stratified_models.openvino_runtime.runs_bf16", lambda: True)
     engine, _ = choose(exported, engine="openvino", precision="bf16")
     assert (engine.name, engine.precision) == ("openvino", "bf16")

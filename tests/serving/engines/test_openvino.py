@@ -12,10 +12,11 @@ import pytest
 
 from serving.engines.buckets import Bounds, Buckets
 from serving.engines.onnx import OnnxEngine
-from serving.engines.openvino import OpenvinoEngine, runs_bf16
+from serving.engines.openvino import OpenvinoEngine
 from serving.types import EngineItem, EngineOutput
 from stratified_models.bundle import Bundle
 from stratified_models.errors import ExportError
+from stratified_models.openvino_runtime import runs_bf16
 
 LONGEST = 64
 LENGTHS = (1, 2, 7, 8, 9, 16, 31, 32, 63, 64)
@@ -174,11 +175,12 @@ def test_runs_without_torch(exported: Bundle) -> None:
 SIGNALLED = """
 import gc, os, signal, sys
 from pathlib import Path
-from serving.engines.openvino import OpenvinoEngine, runs_bf16
+from serving.engines.openvino import OpenvinoEngine
+from stratified_models.openvino_runtime import adds_int8_exactly, runs_bf16
 first, second, third = (
     OpenvinoEngine(Path(sys.argv[1]), precision="fp32", pad=0, threads=1) for _ in range(3)
 )
-runs_bf16()
+runs_bf16(), adds_int8_exactly()
 del first
 gc.collect()
 del second

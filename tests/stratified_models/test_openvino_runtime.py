@@ -1,0 +1,44 @@
+"""What OpenVINO can do on this processor, asked and not assumed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from stratified_models.openvino_runtime import adds_int8_exactly, core, runs_bf16
+
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
+def flags() -> set[str]:
+    """What the kernel says of an x86 processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = next((line for line in lines if line.startswith("flags")), "")
+    if not found:
+        pytest.skip("the kernel tells no flags of an x86 processor")
+    return set(found.split(":", 1)[1].split())
+
+
+def test_sums_overflow_exactly_where_there_is_no_vnni() -> None:
+    known = flags()
+    if "avx2" not in known:
+        pytest.skip("without AVX2 products of eight bits are added by other means")
+    assert adds_int8_exactly() is bool(VNNI & known)
+
+
+def test_bf16_is_what_the_processor_has() -> None:
+    known = flags()
+    assert runs_bf16() <= bool({"avx512_bf16", "amx_bf16", "avx512_fp16"} & known)
+
+
+def test_a_process_has_one_core() -> None:
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(core())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
