@@ -50,7 +50,7 @@ def why_not() -> str:
         )
     if not adds_int8_exactly():
         return (
-            f"this processor has no VNNI, so OpenVINO's sums of eight-bit products overflow and what "
+            "this processor has no VNNI, so OpenVINO's sums of eight-bit products overflow and what "
             f"{OPENVINO_INT8} loses cannot be measured; it is not written, and {NAMES['int8']} is the one to "
             "serve here: for processors with VNNI, export on one"
         )

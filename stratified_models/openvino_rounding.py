@@ -1,7 +1,7 @@
 """Rounds the weights of a graph that NNCF quantised once more, so that its products keep their values.
 
 NNCF rounds every weight to the nearest step. Here those that come later make up for those before, as in the
-other int8 file (`onnx_rounding`); steps, places and speed of the graph stay as they are.
+other int8 file (`onnx_rounding`). Only constants change: the graph is as large and as fast.
 It knows onnx, and no nncf, no torch, no bundle and no label.
 
 X (…, F) are a product's activations in fp32, W (F, G) its weights there. NNCF multiplies the columns of X by
@@ -36,7 +36,7 @@ class _Product(NamedTuple):
 
 
 def round_anew(quantised: Any, source: Path, feeds: Sequence[Feed]) -> int:
-    """Replace the whole numbers of `quantised`, which NNCF made of `source`; returns of how many products.
+    """Replace the rounded weights of `quantised`, which NNCF made of `source`; returns of how many products.
 
     Args:
         quantised: the graph; it is changed in place. A product whose weights are not those of `source`,

@@ -83,7 +83,6 @@ def test_a_given_domain_moves_the_exported_logits(exported: Bundle) -> None:
 
 
 def test_int8_is_smaller_near_and_keeps_gate_and_heads_exact(exported: Bundle) -> None:
-
     sizes = {name: exported.manifest.files[name].bytes for name in NAMES.values()}
     assert sizes[NAMES["int8"]] < 0.9 * sizes[NAMES["fp32"]]
     entry = exported.manifest.exports[NAMES["int8"]]
