@@ -14,7 +14,7 @@ from stratified_models.onnx_int8 import quantise
 from stratified_models.onnx_model import NAMES
 from stratified_models.onnx_outliers import divide_units
 from stratified_models.onnx_statistics import Feed
-from stratified_models.openvino_int8 import OPENVINO_INT8, quantise_for_openvino, why_not
+from stratified_models.openvino_int8 import OPENVINO_INT8, not_for_here, quantise_for_openvino, why_not
 
 __all__ = ["int8_files"]
 
@@ -25,7 +25,8 @@ def int8_files(exact: Path, feeds: Sequence[Feed], announce: Callable[[str], Non
     Args:
         exact: the graph in fp32.
         feeds: inputs of the graph, batches of usual texts.
-        announce: told why OpenVINO's file is not written, where it is not: the other one does without it.
+        announce: told why OpenVINO's file is not written, where it is not: the other one does without it; and
+            where this processor is none to run it on.
     """
     divided = exact.with_name("divided.onnx")
     kept = exact_nodes(exact) + divide_units(exact, divided, feeds=feeds)
@@ -40,4 +41,6 @@ def int8_files(exact: Path, feeds: Sequence[Feed], announce: Callable[[str], Non
     except ExportError as error:
         announce(f"{OPENVINO_INT8} is left out: {error}")
         return files
+    if note := not_for_here():
+        announce(note)
     return [*files, exact.with_name(OPENVINO_INT8)]

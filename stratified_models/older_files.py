@@ -5,6 +5,7 @@ It knows no model's class, only how the library names and converts what is store
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -13,11 +14,12 @@ from transformers.core_model_loading import ConversionOps, WeightConverter
 
 __all__ = ["read_older_files"]
 
-ONCE_SCALARS: tuple[str, ...] = ("gate.log_beta",)  # since FSDP shards no scalar, vectors of one
 
+class Renewed(ConversionOps):
+    """A stored tensor of `axes` axes as `renew` makes it; whatever has more already stays as it is."""
 
-class AsVector(ConversionOps):
-    """A stored scalar as a vector of one; whatever has an axis already stays as it is."""
+    def __init__(self, axes: int, renew: Callable[[Tensor], Tensor]) -> None:
+        self.axes, self.renew = axes, renew
 
     def convert(
         self,
@@ -26,21 +28,30 @@ class AsVector(ConversionOps):
         target_patterns: list[str],
         **_: Any,
     ) -> dict[str, list[Tensor]]:
-        """Tensors by pattern, each in a list or alone, the same with one axis at least."""
+        """Tensors by pattern, each in a list or alone, the same as they are now."""
         found = {}
         for name, tensors in input_dict.items():
             each = tensors if isinstance(tensors, list) else [tensors]
-            found[name] = [tensor.reshape(1) if tensor.dim() == 0 else tensor for tensor in each]
+            found[name] = [self.renew(tensor) if tensor.dim() == self.axes else tensor for tensor in each]
         return found
 
     @property
-    def reverse_op(self) -> AsVector:
-        """Saved as it is: no scalar is written any more."""
+    def reverse_op(self) -> Renewed:
+        """Saved as it is: nothing is written in the old way any more."""
         return self
+
+
+RENEWED: dict[str, Renewed] = {
+    "gate.log_beta": Renewed(0, lambda scalar: scalar.reshape(1)),  # FSDP shards no scalar
+    **{  # once variances by feature, now the matrix that whitens rows
+        name: Renewed(1, lambda variances: variances.rsqrt().diag())
+        for name in ("unknown.within", "unknown.overall")
+    },
+}
 
 
 def read_older_files(model_type: str) -> None:
     """Let `from_pretrained` of every model of `model_type` read files of earlier versions; doing so again
     changes nothing."""
-    converters = [WeightConverter(name, name, operations=[AsVector()]) for name in ONCE_SCALARS]
+    converters = [WeightConverter(name, name, operations=[made]) for name, made in RENEWED.items()]
     register_checkpoint_conversion_mapping(model_type, list(converters), overwrite=True)

@@ -35,11 +35,15 @@ class OnnxModel:
         ExportError: the file is no graph, or not one with these inputs and outputs.
     """
 
-    def __init__(self, path: Path, *, pad: int, threads: int) -> None:
-        """`pad` fills short rows; `threads` 0 takes every core that the machine has."""
+    def __init__(self, path: Path, *, pad: int, threads: int, as_written: bool = False) -> None:
+        """`pad` fills short rows; `threads` 0 takes every core that the machine has; `as_written` computes
+        node by node and fuses nothing: slow, and quantised products in floating point.
+        """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
+        if as_written:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET

@@ -32,7 +32,15 @@ from stratified_models.onnx_model import NAMES, Arrays, OnnxModel, feed_of, know
 from stratified_models.openvino_rounding import round_anew
 from stratified_models.openvino_runtime import adds_int8_exactly, core
 
-__all__ = ["OPENVINO_INT8", "OpenvinoModel", "format_of", "open_export", "quantise_for_openvino", "why_not"]
+__all__ = [
+    "OPENVINO_INT8",
+    "OpenvinoModel",
+    "format_of",
+    "not_for_here",
+    "open_export",
+    "quantise_for_openvino",
+    "why_not",
+]
 
 OPENVINO_INT8 = "model.int8.openvino.onnx"  # file in the bundle
 SMOOTHING = 0.8
@@ -48,13 +56,17 @@ def why_not() -> str:
             f"{absent} is not installed, so {OPENVINO_INT8} is not written; "
             "pip install 'stratified-sentiment[quantize]'"
         )
-    if not adds_int8_exactly():
-        return (
-            "this processor has no VNNI, so OpenVINO's sums of eight-bit products overflow and what "
-            f"{OPENVINO_INT8} loses cannot be measured; it is not written, and {NAMES['int8']} is the one to "
-            "serve here: for processors with VNNI, export on one"
-        )
     return ""
+
+
+def not_for_here() -> str:
+    """Why this processor cannot run the file, and what is done instead; empty when it can."""
+    if adds_int8_exactly():
+        return ""
+    return (
+        f"this processor has no VNNI, so OpenVINO's sums of eight-bit products overflow: {OPENVINO_INT8} is "
+        f"for others, is measured as they compute it by ONNX Runtime, and {NAMES['int8']} is served here"
+    )
 
 
 def quantise_for_openvino(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequence[Feed]) -> None:
@@ -174,10 +186,16 @@ def format_of(path: Path) -> str:
 
 
 def open_export(path: Path, *, pad: int, threads: int) -> OnnxModel | OpenvinoModel:
-    """An exported file in the runtime that will serve it, so that what is measured is what is served."""
-    if format_of(path) == "openvino":
+    """An exported file in the runtime that will serve it, so that what is measured is what is served.
+
+    Where OpenVINO's sums would overflow its file is computed as it is written, whole numbers in floating
+    point: what it gives on the processors that it is for.
+    """
+    if format_of(path) != "openvino":
+        return OnnxModel(path, pad=pad, threads=threads)
+    if adds_int8_exactly():
         return OpenvinoModel(path, pad=pad, threads=threads)
-    return OnnxModel(path, pad=pad, threads=threads)
+    return OnnxModel(path, pad=pad, threads=threads, as_written=True)
 
 
 @contextmanager

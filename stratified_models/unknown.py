@@ -1,8 +1,9 @@
 """How unlike the training rows a text is, by its pooled features: two scores beside energy and geometry.
 
 - `mahalanobis`, relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): the smallest squared
-  distance to a domain's mean under the variances within domains, less the squared distance to the mean of
-  all under the variances of all. What makes every text far from every domain cancels.
+  distance to a domain's mean under the precision within domains, less the squared distance to the mean of
+  all under the precision of all. What makes every text far from every domain cancels. Either precision is
+  the mean of two, of each feature by itself and of features together: one finds critics, the other tweets.
 - `nearest`, distance on the unit sphere to the k-th nearest of the kept training rows (Sun et al. 2022,
   arXiv:2204.06507).
 
@@ -36,6 +37,8 @@ FITTED = ("mahalanobis", "nearest")
 NEIGHBOUR = 10
 SHRINKAGE = 0.05  # of the variances towards their mean: a constant feature must not divide by 0
 LEAST_SPREAD = 0.2  # of the mean spread: where few rows are of a length, a line can cross 0
+DIAGONAL = 0.5  # of the covariance, which more features than rows would leave singular
+TOGETHER = 2 / 3  # of the precision: what features say together; the rest is what each says by itself
 TO_DEVIATION = 1.2533  # √(π/2): of a normal variable, standard deviation over mean absolute deviation
 
 
@@ -43,6 +46,16 @@ def _variances(centred: Tensor) -> Tensor:
     """Of `centred` (M, D) by feature, (D,), shrunk."""
     variance = centred.square().mean(0)
     return (1 - SHRINKAGE) * variance + SHRINKAGE * variance.mean().clamp(min=1e-12)
+
+
+def _whitening(centred: Tensor) -> Tensor:
+    """The matrix (D, D) whose product with rows has their squared distances under the precision of `centred`
+    (M, D) as squared lengths."""
+    variance = _variances(centred)
+    covariance = (1 - DIAGONAL) * centred.T @ centred / len(centred) + DIAGONAL * variance.diag()
+    precision = (1 - TOGETHER) * variance.reciprocal().diag() + TOGETHER * torch.linalg.inv(covariance)
+    found: Tensor = torch.linalg.cholesky((precision + precision.T) / 2)
+    return found
 
 
 def _by_length(log_tokens: Tensor, values: Tensor) -> Tensor:
@@ -75,9 +88,9 @@ class FeatureScores(nn.Module):
     def __init__(self, *, width: int, domains: int, rows: int) -> None:
         super().__init__()
         self.register_buffer("means", torch.empty(domains, width))
-        self.register_buffer("within", torch.empty(width))
+        self.register_buffer("within", torch.empty(width, width))  # whitens, as `overall` does
         self.register_buffer("centre", torch.empty(width))
-        self.register_buffer("overall", torch.empty(width))
+        self.register_buffer("overall", torch.empty(width, width))
         self.register_buffer("kept", torch.empty(rows, width))
         # Of each fitted score, by log tokens: a line for its mean, one for its spread, and the least spread.
         self.register_buffer("usual", torch.empty(len(FITTED), 2))
@@ -118,9 +131,9 @@ class FeatureScores(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(x), generator=generator)[: len(self.kept)]
         self.means.copy_(means)
-        self.within.copy_(_variances(x[known] - means[domain[known]]))
+        self.within.copy_(_whitening(x[known] - means[domain[known]]))
         self.centre.copy_(centre)
-        self.overall.copy_(_variances(x - centre))
+        self.overall.copy_(_whitening(x - centre))
         self.kept.copy_(nn.functional.normalize(x[chosen], dim=-1))
         self._fit_lengths_(x, rows.tokens.cpu(), own=chosen)
 
@@ -155,8 +168,9 @@ class FeatureScores(nn.Module):
     def _distances(self, x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of `x` (B, D): the relative squared distance per feature, and the distance to the k-th neighbour,
         to the one after it for the rows that are `beside` (B,) themselves; each (B,)."""
-        own = ((x[:, None] - self.means.double()).square() / self.within.double()).sum(-1)  # (B, N)
-        background = ((x - self.centre.double()).square() / self.overall.double()).sum(-1)
+        within, overall = self.within.double(), self.overall.double()
+        own = ((x @ within)[:, None] - self.means.double() @ within).square().sum(-1)  # (B, N)
+        background = ((x - self.centre.double()) @ overall).square().sum(-1)
         alike = nn.functional.normalize(x, dim=-1) @ self.kept.double().T  # (B, A), cosines
         kept = self.kept.shape[0]
         near = alike.topk(min(NEIGHBOUR, kept), dim=-1).values[:, -1]

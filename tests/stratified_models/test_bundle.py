@@ -198,6 +198,27 @@ def test_weights_of_the_time_when_beta_was_a_scalar(variant: str, tmp_path: Path
     assert load_file(tmp_path / "again" / "model.safetensors")["gate.log_beta"].shape == (1,)
 
 
+def test_weights_of_the_time_when_distances_had_variances_by_feature(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path, variant="none", unknown_rows=20, unknown_score="mahalanobis")
+    path = bundle.path / "model.safetensors"
+    weights = load_file(path)
+    generator = torch.Generator().manual_seed(0)
+    for name in ("unknown.within", "unknown.overall"):
+        weights[name] = torch.rand(len(weights[name]), generator=generator) + 0.5
+    save_file(weights, path, metadata={"format": "pt"})
+    model = load_model(bundle)
+    assert model.unknown is not None
+    features, tokens = (
+        torch.randn(5, len(weights["unknown.within"]), generator=generator),
+        torch.full((5,), 9),
+    )
+    found = model.unknown(features, tokens)["mahalanobis"]
+    x, means = features.double(), weights["unknown.means"].double()
+    own = ((x[:, None] - means).square() / weights["unknown.within"]).sum(-1).amin(-1)
+    background = ((x - weights["unknown.centre"]).square() / weights["unknown.overall"]).sum(-1)
+    torch.testing.assert_close(found.double(), (own - background) / x.shape[1], atol=1e-5, rtol=1e-5)
+
+
 def test_weights_of_another_shape(bundle: Bundle) -> None:
     path = bundle.path / "model.safetensors"
     weights = load_file(path)

@@ -75,7 +75,6 @@ def test_the_choice_holds_every_family_control_and_score() -> None:
     assert {score for _, _, score in CHOSEN} == set(UNKNOWN_SCORES)
 
 
-@pytest.mark.usefixtures("vnni")
 @pytest.mark.parametrize(("family", "options", "score"), CHOSEN, ids=lambda value: str(value)[:40])
 def test_exports_of_families_controls_and_scores_agree(
     family: str, options: dict[str, Any], score: str, tmp_path: Path

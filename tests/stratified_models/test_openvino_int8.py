@@ -19,11 +19,13 @@ from stratified_models.openvino_int8 import (
     SILENT,
     OpenvinoModel,
     format_of,
+    not_for_here,
     open_export,
     quantise_for_openvino,
     why_not,
 )
 from stratified_models.openvino_runtime import adds_int8_exactly
+from tests.conftest import pretend_vnni
 
 ROWS = [[2, 5, 9, 3], [2, 17, 3], [2, *range(20, 60), 3]]
 
@@ -34,7 +36,7 @@ def test_it_is_small_near_and_named_in_the_manifest(exported: Bundle) -> None:
     entry = exported.manifest.exports[OPENVINO_INT8]
     assert (entry.format, entry.precision) == ("openvino", "int8")
     assert 0 < entry.error < 0.2
-    found = OpenvinoModel(exported.path / OPENVINO_INT8, pad=0, threads=1)
+    found = open_export(exported.path / OPENVINO_INT8, pad=0, threads=1)
     exact = OnnxModel(exported.path / NAMES["fp32"], pad=0, threads=1)
     assert found.outputs == exact.outputs
     near, right = found.run(ROWS, [-1, 0, 1]), exact.run(ROWS, [-1, 0, 1])
@@ -57,7 +59,8 @@ def test_gate_heads_and_pooler_read_no_rounded_weights(exported: Bundle) -> None
     assert not [name for name in rounded if any(scope in scopes.get(name, "") for scope in kept)]
 
 
-def test_the_runtime_goes_by_the_file(exported: Bundle) -> None:
+def test_the_runtime_goes_by_the_file(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_vnni(monkeypatch)
     for name, kind in (
         (OPENVINO_INT8, OpenvinoModel),
         (NAMES["int8"], OnnxModel),
@@ -65,9 +68,23 @@ def test_the_runtime_goes_by_the_file(exported: Bundle) -> None:
     ):
         assert isinstance(open_export(exported.path / name, pad=0, threads=1), kind)
         assert exported.manifest.exports[name].format == format_of(Path(name))
+    pretend_vnni(monkeypatch, answer=False)
+    assert isinstance(open_export(exported.path / OPENVINO_INT8, pad=0, threads=1), OnnxModel)
 
 
-@pytest.mark.usefixtures("vnni")
+def test_where_sums_overflow_it_is_computed_as_it_is_elsewhere(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = OnnxModel(exported.path / NAMES["fp32"], pad=0, threads=1).run(ROWS, [-1, 0, 1])
+    pretend_vnni(monkeypatch, answer=False)
+    found = open_export(exported.path / OPENVINO_INT8, pad=0, threads=1).run(ROWS, [-1, 0, 1])
+    assert list(found) == list(exact)
+    assert 0 < np.abs(found["logits"] - exact["logits"]).max() < 0.2
+    assert "no VNNI" in not_for_here()
+    pretend_vnni(monkeypatch)
+    assert not_for_here() == ""
+
+
 @pytest.mark.parametrize("gone", ["nncf", "openvino"])
 def test_a_missing_package_is_told_with_the_cure(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not() == ""

@@ -73,9 +73,14 @@ def test_auto_compares_only_where_there_is_a_choice(exported: Bundle, plain: Bun
     assert choose(exported, precision="int8", device="cpu")[0].precision == "int8"
 
 
-@pytest.mark.usefixtures("vnni")
-def test_int8_is_compared_between_the_files_of_both_runtimes(exported: Bundle) -> None:
-    engine, steps = choose(exported, precision="int8", device="cpu")
+def test_int8_is_compared_between_the_files_of_both_runtimes(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where sums do overflow the file is far from what was recorded of it: that does not matter here."""
+    pretend_vnni(monkeypatch)
+    exports = {name: replace(entry, error=1.0) for name, entry in exported.manifest.exports.items()}
+    bundle = replace(exported, manifest=replace(exported.manifest, exports=exports))
+    engine, steps = choose(bundle, precision="int8", device="cpu")
     assert "loading model.int8.onnx" in steps
     assert "compiling model.int8.openvino.onnx for openvino" in steps
     assert steps[-1].startswith(f"{engine.name} is the fastest: onnx ")
