@@ -156,7 +156,7 @@ def _why_no_file(bundle: Bundle, engine: str, wishes: Wishes) -> str:
     if any(entry.precision == wishes.precision for entry in bundle.manifest.exports.values()):
         return (
             f"none of the bundle's files in {wishes.precision} is for it on this processor; set --engine auto"
-            f" or --precision fp32, or export {bundle.path} again, with a larger --max-loss if one was refused"
+            f" or --precision fp32, or export {bundle.path} again (--max-loss larger, if one was refused)"
         )
     quantize = " --quantize int8" if wishes.precision == "int8" else ""
     return (
