@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import study
-from benchmarks.study_report import write_study
+from benchmarks.study_report import claims_table, write_study
 from benchmarks.study_where import where, where_table
 from benchmarks.study_whole import NAME, ask_whole
 from tests.trainer_job.tiny import Tiny, make_tiny, train_here
@@ -65,6 +65,16 @@ def test_the_rows_that_were_left_out_are_asked_too(out: Path, data: Tiny) -> Non
     whole = json.loads(ask_whole(folder, data.root).read_text(encoding="utf-8"))
     assert whole["variants"]["none"]["test"]["n"] == 2 * 60
     assert whole["selected"] == json.loads((folder / "results" / "results.json").read_text())["selected"]
+
+
+def test_a_variant_with_other_seeds_than_the_baseline_has_no_gain() -> None:
+    def entry(accuracy: float, *seeds: int) -> dict[str, Any]:
+        return {"seeds": list(seeds), "test": {"accuracy": {"mean": accuracy}}}
+
+    variants = {"none": entry(0.5, 0, 1), "moe": entry(0.6, 0, 1), "routing": entry(0.6, 1)}
+    moe, routing = claims_table({400: {"variants": variants}}).splitlines()[-2:]
+    assert moe == "| moe | 400 | +20.0 % | +36.0 % |"
+    assert routing == "| routing | 400 | – | +39.0 % |"
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
