@@ -28,6 +28,7 @@ from stratified_models import controls
 from stratified_models.calibration import GateFit, calibrate_
 from stratified_models.config import StratifiedConfig
 from stratified_models.domains import DomainHead, DomainReading
+from stratified_models.fold_density import spread_over
 from stratified_models.gate import GEOMETRY, GateReading
 from stratified_models.hooks import BlockHooks, ExpertTrace, Strata
 from stratified_models.keywords import refuse_unknown
@@ -265,12 +266,29 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         return hidden[content].float().cpu()
 
     @torch.no_grad()
-    def pooled_features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What the domain head reads of a batch of `input_ids` and `attention_mask` (B, T): h̄^(ℓ_g), (B, D),
-        in float32, and of how many content tokens, (B,); on the CPU. The blocks above are not run.
+    def pooled_features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What domain head and gate read of a batch of `input_ids` and `attention_mask` (B, T), on the CPU in
+        float32; the blocks above are not run.
+
+        Returns:
+            h̄^(ℓ_g), (B, D); of how many content tokens, (B,); and `gate_sample` of it.
         """
         hidden, content = self._at_gate(batch)
-        return content_mean(hidden, content).float().cpu(), content.sum(-1).cpu()
+        pooled, sample = content_mean(hidden, content), self.gate_sample(hidden, content)
+        return pooled.float().cpu(), content.sum(-1).cpu(), None if sample is None else sample.cpu()
+
+    def gate_sample(self, hidden: Tensor, content: Tensor) -> Tensor | None:
+        """The gate's coordinates u of up to S content tokens of each row, (B, S, g) in float32, NaN where a
+        row has fewer; None without a density that is fitted.
+
+        Args:
+            hidden: what the gate reads, (B, T, D); `content` the content tokens, (B, T) bool.
+        """
+        if self.gate is None or self.config.control == "random_gate":
+            return None
+        drawn, there = spread_over(hidden, content)
+        coordinates: Tensor = self.gate.coordinates_of(drawn)
+        return coordinates.float().masked_fill(~there[:, :, None], torch.nan)
 
     def _at_gate(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)

@@ -16,7 +16,15 @@ from torch import Tensor
 from stratified_models.errors import ModelError
 from stratified_models.gate import VARIANCE_FLOOR, StratumGate, mixture_log_density
 
-__all__ = ["LIMIT", "GateFit", "calibrate_", "kmeans", "participation_ratio", "principal_axes"]
+__all__ = [
+    "LIMIT",
+    "GateFit",
+    "calibrate_",
+    "kmeans",
+    "participation_ratio",
+    "place_strata_",
+    "principal_axes",
+]
 
 LIMIT = 20_000  # more vectors cost time and move the fit less than another seed does
 ROUNDS = 25
@@ -131,20 +139,33 @@ def calibrate_(gate: StratumGate, vectors: Tensor, *, seed: int) -> GateFit:
     values, axes = principal_axes(hidden - centre)
     scale = (g / values[:g].sum().clamp(min=1e-12)).sqrt()
     points = scale * ((hidden - centre) @ axes[:, :g])  # (M, g), unit mean variance
+    gate.projection.copy_(axes[:, :g].T)
+    gate.centre.copy_(centre)
+    gate.scale.copy_(scale)
+    shares, ratios = place_strata_(gate, points, generator)
+    return _report(gate, points, float(values[:g].sum() / values.sum()), shares, ratios)
+
+
+@torch.no_grad()
+def place_strata_(
+    gate: StratumGate, points: Tensor, generator: torch.Generator
+) -> tuple[Tensor, list[float]]:
+    """Place the density of `gate` on points in its coordinates, (M, g) in double precision.
+
+    Returns each stratum's share of the points, (K,), and its participation ratio, in rank order.
+    """
+    strata = len(gate.ranks)
     nearest = kmeans(points, strata, generator)
     size, means, covariances = _covariances(points, nearest, strata)
     spectra = [_eigen(covariance) for covariance in covariances]
     ratios = [participation_ratio(spectrum) for spectrum, _ in spectra]
     order = sorted(range(strata), key=ratios.__getitem__)  # flat strata take the low ranks
-    gate.projection.copy_(axes[:, :g].T)
-    gate.centre.copy_(centre)
-    gate.scale.copy_(scale)
     for k, (cluster, rank) in enumerate(zip(order, gate.ranks, strict=True)):
         _place_(gate, k, rank, means[cluster], *spectra[cluster])
     shares = (size[order] + 1e-3) / (size + 1e-3).sum()
     gate.log_shares.copy_(torch.log(shares))
     gate.unfold_()
-    return _report(gate, points, float(values[:g].sum() / values.sum()), shares, [ratios[k] for k in order])
+    return shares, [ratios[k] for k in order]
 
 
 def _place_(gate: StratumGate, k: int, rank: int, mean: Tensor, spectrum: Tensor, axes: Tensor) -> None:

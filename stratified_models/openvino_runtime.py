@@ -58,6 +58,9 @@ def adds_int8_exactly() -> bool:
     weights = opset13.multiply(opset13.convert(whole, np.float32), steps)
     product = Model([opset13.matmul(activations, weights, False, False)], [rows])
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    graph = core().compile_model(product, DEVICE, exact)
-    found = graph(np.full((WIDTH, WIDTH), 255, np.float32))[0]
+    try:
+        graph = core().compile_model(product, DEVICE, exact)
+        found = graph(np.full((WIDTH, WIDTH), 255, np.float32))[0]
+    except RuntimeError:  # what cannot be tried is not relied on
+        return False
     return bool((found == WIDTH * 255 * 127).all())

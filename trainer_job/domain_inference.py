@@ -13,10 +13,6 @@ import numpy.typing as npt
 
 __all__ = ["domain_inference"]
 
-ALIKE = (
-    0.2  # share of a domain's rows taken for another, in both directions, that makes the two look like one
-)
-
 
 def domain_inference(
     said: npt.ArrayLike, domains: npt.ArrayLike, names: Sequence[str]
@@ -28,6 +24,8 @@ def domain_inference(
         the other in both directions; `accuracy_alike`, with those counted as one domain, and the same for
         each domain that has rows, `by_domain`.
     """
+    from stratified_models.diagnostics import alike_pairs, joined
+
     truth, answers = np.asarray(domains, np.int64), np.asarray(said, np.int64)
     known = truth >= 0
     if not known.any():
@@ -35,18 +33,8 @@ def domain_inference(
     truth, answers = truth[known], answers[known]
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (truth, answers), 1)
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    pairs = [
-        (a, b)
-        for a in range(len(names))
-        for b in range(a + 1, len(names))
-        if min(shares[a, b], shares[b, a]) >= ALIKE
-    ]
-    owner = list(range(len(names)))
-    for a, b in pairs:
-        kept, gone = sorted((owner[a], owner[b]))
-        owner = [kept if place == gone else place for place in owner]
-    merged = np.array(owner)
+    pairs = alike_pairs(counts)
+    merged = np.array(joined(len(names), pairs))
     right = merged[truth] == merged[answers]
     return {
         "n": int(known.sum()),

@@ -7,6 +7,7 @@ It does not know how any is computed; see `stratified_models.domain_fit`, `strat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -81,17 +82,17 @@ def _fit_unknown(run: UnitRun, model: Any, rows: PooledRows, score: str) -> dict
 
     left_out: dict[str, float] = {}
     if score == "auto":
-        score, left_out = _choose(run, rows)
+        score, left_out = _choose(run, rows, ranks=model.config.ranks)
     if score != "energy":
         fit_unknown_(model, rows, score=score, seed=run.unit.seed)
     return left_out
 
 
-def _choose(run: UnitRun, rows: PooledRows) -> tuple[str, dict[str, float]]:
+def _choose(run: UnitRun, rows: PooledRows, *, ranks: Sequence[int]) -> tuple[str, dict[str, float]]:
     """The score that finds left-out domains best, as rank 0 sees it."""
     from stratified_models.left_out import choose_score
 
-    choice: list[Any] = [choose_score(rows, seed=run.unit.seed) if run.rank == 0 else None]
+    choice: list[Any] = [choose_score(rows, ranks=ranks, seed=run.unit.seed) if run.rank == 0 else None]
     if world_size() > 1:
         dist.broadcast_object_list(choice, src=0)
     score, left_out = choice[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -116,8 +117,8 @@ def _why_no_torch(wishes: Wishes) -> str:
 
 
 def _why_no_onnx(bundle: Bundle, wishes: Wishes) -> str:
-    if find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed; install it, or take --engine torch"
+    if reason := _why_no_package("onnxruntime"):
+        return f"{reason}, or take --engine torch"
     if wishes.device == "cuda":
         return "it computes on the CPU; set --device cpu, or take --engine torch"
     if wishes.precision == "bf16":
@@ -126,8 +127,8 @@ def _why_no_onnx(bundle: Bundle, wishes: Wishes) -> str:
 
 
 def _why_no_openvino(bundle: Bundle, wishes: Wishes) -> str:
-    if find_spec("openvino") is None:
-        return "openvino is not installed; install it, or take --engine onnx"
+    if reason := _why_no_package("openvino"):
+        return f"{reason}, or take --engine onnx"
     if wishes.device == "cuda":
         return "it computes on the CPU; set --device cpu, or take --engine torch"
     if wishes.precision == "bf16":
@@ -138,6 +139,17 @@ def _why_no_openvino(bundle: Bundle, wishes: Wishes) -> str:
     if reason := _why_no_file(bundle, "openvino", wishes):
         return reason
     return _why_no_comparison(bundle, wishes)
+
+
+def _why_no_package(name: str) -> str:
+    """Why a package cannot be imported, and what to do; empty when it can."""
+    if find_spec(name) is None:
+        return f"{name} is not installed; install it"
+    try:
+        import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:  # as a missing library of the system makes it
+        return f"{name} is installed and cannot be imported ({error}); install it again"
+    return ""
 
 
 def _why_no_comparison(bundle: Bundle, wishes: Wishes) -> str:

@@ -1,8 +1,9 @@
 """Measuring what strata are: use, information, dimension, local geometry. Numpy alone, no model.
 
 `information` (who is in which stratum, and what that tells), `dimension` (TwoNN and participation ratio),
-`volume` (the volume–radius test of Robinson et al.), `ranking` (AUROC) and `projection` (two dimensions to
-look at) are pure functions of arrays: the job, the service and a notebook may all call them.
+`volume` (the volume–radius test of Robinson et al.), `ranking` (AUROC), `likeness` (which groups are taken
+for each other) and `projection` (two dimensions to look at) are pure functions of arrays: the job, the
+service and a notebook may all call them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from stratified_models.diagnostics.information import (
     permutation_baseline,
     token_effective_strata,
 )
+from stratified_models.diagnostics.likeness import alike_pairs, joined
 from stratified_models.diagnostics.projection import principal_plane
 from stratified_models.diagnostics.ranking import auroc
 from stratified_models.diagnostics.volume import ALPHA, VolumeTest, null_test, volume_radius_test
@@ -34,11 +36,13 @@ __all__ = [
     "Baseline",
     "Interval",
     "VolumeTest",
+    "alike_pairs",
     "auroc",
     "bootstrap",
     "divergence",
     "effective_strata",
     "entropy",
+    "joined",
     "mutual_information",
     "nearest_distances",
     "null_test",

@@ -113,6 +113,8 @@ def test_features_are_those_that_the_head_reads(build: Build) -> None:
     mask = torch.ones_like(ids)
     mask[2:, 6:] = 0
     encoded = model.encode(ids, mask)
-    features, tokens = model.pooled_features({"input_ids": ids, "attention_mask": mask})
+    features, tokens, coordinates = model.pooled_features({"input_ids": ids, "attention_mask": mask})
     assert torch.equal(features, encoded.pooled)
     assert torch.equal(tokens, encoded.content.sum(-1))
+    assert coordinates is not None
+    assert coordinates.isnan().any(-1).logical_not().sum(-1).tolist() == tokens.tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stratified_models import openvino_runtime
 from stratified_models.openvino_runtime import adds_int8_exactly, core, runs_bf16
 
 VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
@@ -32,6 +33,15 @@ def test_sums_overflow_exactly_where_there_is_no_vnni() -> None:
 def test_bf16_is_what_the_processor_has() -> None:
     known = flags()
     assert runs_bf16() <= bool({"avx512_bf16", "amx_bf16", "avx512_fp16"} & known)
+
+
+def test_what_the_library_cannot_try_it_is_not_trusted_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def compile_model(self, *_: object) -> None:
+            raise RuntimeError("no plugin")
+
+    monkeypatch.setattr(openvino_runtime, "core", Broken)
+    assert adds_int8_exactly.__wrapped__() is False
 
 
 def test_a_process_has_one_core() -> None:

@@ -60,7 +60,7 @@ def test_both_scores_find_what_lies_between_and_beyond_the_domains(score: str, l
 
 def test_mahalanobis_is_the_difference_of_two_squared_distances_in_spreads() -> None:
     module = fitted(4000)
-    x, _, domain = cloud(4000)
+    x, _, domain, _ = cloud(4000)
     x = x.double()
     means = torch.stack([x[domain == k].mean(0) for k in (0, 1)])
 

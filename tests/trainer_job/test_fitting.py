@@ -66,6 +66,18 @@ def test_the_score_is_chosen_by_domains_left_out_and_told(tiny: Tiny, tmp_path: 
     )
 
 
+def test_geometry_is_among_the_scores_that_a_model_with_strata_chooses_from(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = three_domains(tiny, tmp_path, "variants=[routing]")
+    assert train_here(config, flag=StopFlag(None)) == 0
+    unit = Layout.of(config).unit(Unit("routing", 0))
+    bound = json.loads((unit / "unit.json").read_text("utf-8"))["calibration"]["out_of_domain"]
+    assert list(bound["left_out"]) == ["energy", "geometry", "mahalanobis", "nearest"]
+    assert bound["left_out"][bound["score"]] == max(bound["left_out"].values())
+    assert load_model(read_bundle(unit / "bundle")).config.unknown_score == bound["score"]
+
+
 @pytest.mark.parametrize("score", ["energy", "nearest"])
 def test_a_score_that_is_named_is_not_compared(tiny: Tiny, tmp_path: Path, score: str) -> None:
     config = three_domains(tiny, tmp_path, f"model.out_of_domain_score={score}", "model.domain_fit_rows=0")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
         "volume_before": None,
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
     }
-    record["unknown"] = left_out(reading, record["domains"], seed=order.seed)
+    record["unknown"] = left_out(reading, record["domains"], ranks=model.config.ranks, seed=order.seed)
     said = reading.domain_logits.argmax(axis=1)
     record["confusion"] = domain_inference(said, reading.domains, record["domains"])
     record["strange"] = strange(model, tokenizer, texts, reading, seed=order.seed)
@@ -110,16 +109,21 @@ def strange(
     return strange_figures(reading.rows, foreign_read, geometry=geometry, seed=seed)
 
 
-def left_out(reading: Reading, names: Sequence[str], *, seed: int) -> dict[str, Any] | None:
-    """How each score finds each domain that it was not fitted to; None with too few of them."""
-    from stratified_models.left_out import LEFT_OUT_SCORES, leave_one_out
+def left_out(
+    reading: Reading, names: Sequence[str], *, ranks: Sequence[int], seed: int
+) -> dict[str, Any] | None:
+    """How each score finds each domain, alike ones together, that it was not fitted to; None with too few."""
+    from stratified_models.left_out import leave_one_out, mean_of
 
-    found = leave_one_out(reading.rows, seed=seed)
+    found = leave_one_out(reading.rows, ranks=ranks, seed=seed)
     if not found:
         return None
-    mean = {name: fmean(entry[name] for entry in found.values()) for name in LEFT_OUT_SCORES}
-    by_name = {names[domain]: entry for domain, entry in found.items()}
-    return {"scores": list(LEFT_OUT_SCORES), "left_out": by_name, "mean": mean}
+    mean = mean_of(found)
+    by_name = {
+        " and ".join(names[domain] for domain in out): {name: entry[name] for name in mean}
+        for out, entry in found.items()
+    }
+    return {"scores": list(mean), "left_out": by_name, "mean": mean}
 
 
 def measure(reading: Reading, *, layer: int, ranks: Sequence[int], seed: int) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Reading:
         chosen: by expert block, ids of the experts that answered, (M, 2).
         labels, domains: of the texts, (R,).
         features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
+        coordinates: the gate's, of up to S tokens a text, (R, S, g), NaN beyond; None without a density.
         domain_logits: what the model says of the texts' domains, (R, N).
         geometry: the gate's out-of-domain score of the texts, (R,); NaN without a gate.
         tokens_read: content tokens before sampling.
@@ -60,14 +61,15 @@ class Reading:
     domains: np.ndarray
     features: np.ndarray
     counts: np.ndarray
+    coordinates: np.ndarray | None
     domain_logits: np.ndarray
     geometry: np.ndarray
     tokens_read: int
 
     @property
     def rows(self) -> PooledRows:
-        """The texts as the domain head reads them."""
-        return pooled_rows(self.features, self.counts, self.domains)
+        """The texts as domain head and gate read them."""
+        return pooled_rows(self.features, self.counts, self.domains, self.coordinates)
 
 
 @dataclass
@@ -126,6 +128,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     counts = np.zeros(len(ids), np.int64)
     said = np.zeros((len(ids), len(model.config.domains)), np.float32)
     unlikely = np.full(len(ids), np.nan)
+    coordinates: np.ndarray | None = None
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
@@ -136,6 +139,10 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         if seen.gate is not None and seen.gate.log_likelihood is not None:
             score = geometry(seen.gate.log_likelihood, seen.content, model.config.gate_dim)
             unlikely[places] = score.float().cpu().numpy()
+        if seen.coordinates is not None:
+            if coordinates is None:
+                coordinates = np.zeros((len(ids), *seen.coordinates.shape[1:]), np.float32)
+            coordinates[places] = seen.coordinates.cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
     if not store.row:
         raise DataError("the texts hold no content token; give texts with words")
@@ -150,6 +157,7 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         domains=texts.domains,
         features=features,
         counts=counts,
+        coordinates=coordinates,
         domain_logits=said,
         geometry=unlikely,
         tokens_read=store.read,
@@ -178,13 +186,18 @@ def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[PooledRows, np
     return pooled_rows(features, counts, np.full(len(rows), -1)), geometry
 
 
-def pooled_rows(features: np.ndarray, counts: np.ndarray, domains: np.ndarray) -> PooledRows:
-    """Of features (R, D), content tokens (R,) and domains (R,), −1 where unknown."""
+def pooled_rows(
+    features: np.ndarray, counts: np.ndarray, domains: np.ndarray, coordinates: np.ndarray | None = None
+) -> PooledRows:
+    """Of features (R, D), content tokens (R,), domains (R,), −1 where unknown, and coordinates (R, S, g)."""
     import torch
 
     from stratified_models.features import PooledRows
 
-    return PooledRows(torch.from_numpy(features), torch.from_numpy(counts), torch.from_numpy(domains).long())
+    sample = None if coordinates is None else torch.from_numpy(coordinates)
+    return PooledRows(
+        torch.from_numpy(features), torch.from_numpy(counts), torch.from_numpy(domains).long(), sample
+    )
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:

@@ -165,6 +165,18 @@ def test_missing_packages_are_named(exported: Bundle, monkeypatch: pytest.Monkey
             choose(exported, engine=engine)
 
 
+def test_a_package_that_cannot_be_imported_is_left_out_and_named(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> object:
+        raise OSError(f"lib{name}.so: cannot open shared object file")
+
+    monkeypatch.setattr(build, "import_module", broken)
+    with pytest.raises(BadStore, match=r"openvino is installed and cannot be imported \(libopenvino.so"):
+        choose(exported, engine="openvino")
+    assert choose(exported, device="cpu")[0].name == "torch"
+
+
 def test_a_graph_of_other_weights_is_refused(exported: Bundle) -> None:
     wrong = tuple(tuple(value + 1 for value in row) for row in exported.manifest.parity.logits)
     manifest = replace(exported.manifest, parity=replace(exported.manifest.parity, logits=wrong))

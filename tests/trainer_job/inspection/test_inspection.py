@@ -58,6 +58,7 @@ def made_up(tokens: int = 900, *, strata: int | None = 3, seed: int = 0) -> Read
         domains=owner % 2,
         features=points.astype(np.float32),
         counts=np.full(tokens, 10),
+        coordinates=None,
         domain_logits=np.zeros((tokens, 2), np.float32),
         geometry=np.full(tokens, np.nan),
         tokens_read=tokens,
