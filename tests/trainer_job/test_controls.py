@@ -146,14 +146,23 @@ def test_names_and_folders() -> None:
     assert all(":" not in Unit(name, 0).path for name in ARMS)
 
 
-def test_a_fitted_out_of_domain_score_is_trained_recorded_and_bundled(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variant", "score"), [("none", "mahalanobis"), ("routing", "geometry")])
+def test_a_named_out_of_domain_score_is_trained_recorded_and_bundled(
+    tiny: Tiny, tmp_path: Path, variant: str, score: str
+) -> None:
     config = tiny.config(
-        tmp_path, "variants=[none]", "training.max_steps=2", "model.out_of_domain_score=mahalanobis"
+        tmp_path, f"variants=[{variant}]", "training.max_steps=2", f"model.out_of_domain_score={score}"
     )
     assert train_here(config, flag=StopFlag(None)) == 0
-    bundle = Layout.of(config).unit(Unit("none", 0)) / "bundle"
+    bundle = Layout.of(config).unit(Unit(variant, 0)) / "bundle"
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["out_of_domain"]["score"] == "mahalanobis"
+    assert manifest["out_of_domain"]["score"] == score
     model = load_model(read_bundle(bundle))
-    assert model.config.unknown_score == "mahalanobis"
+    assert model.config.unknown_score == score
     assert model.config.unknown_rows > 0
+
+
+@pytest.mark.parametrize("variant", ["none", "none:matched", "moe:random_gate", "layers:domain_only"])
+def test_geometry_is_refused_where_an_arm_has_no_density(tiny: Tiny, tmp_path: Path, variant: str) -> None:
+    with pytest.raises(ConfigError, match=f"density of a gate, and {variant} fits none; leave those out"):
+        tiny.config(tmp_path, f"variants=[routing,{variant}]", "model.out_of_domain_score=geometry")

@@ -39,9 +39,10 @@ class ModelConfig(Settings):
         lt=1,
         description="of attention weights; null: as `dropout`. 0: 1.3 to 1.6 times as fast on a CPU",
     )
-    out_of_domain_score: Literal["auto", "energy", "mahalanobis", "nearest"] = Field(
+    out_of_domain_score: Literal["auto", "energy", "geometry", "mahalanobis", "nearest"] = Field(
         "auto",
-        description="by what the service calls a text strange; auto: what best finds domains left out",
+        description="by what the service calls a text strange; auto: what best finds domains left out; "
+        "geometry: only where every variant has a gate",
     )
     domain_fit_rows: int = Field(
         1000,

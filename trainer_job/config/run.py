@@ -16,6 +16,8 @@ from trainer_job.config.hardware import HardwareConfig
 from trainer_job.config.model import ModelConfig
 from trainer_job.config.training import TrainingConfig
 
+NO_DENSITY = (":lexical", ":domain_only", ":random_gate")  # controls whose gate, if any, learns no density
+
 
 class RunConfig(Settings):
     """The whole sweep."""
@@ -68,6 +70,13 @@ class RunConfig(Settings):
             msg = (
                 f"training.weight_average={self.training.weight_average} and hardware.fsdp=true: "
                 "an average is not sharded; switch one off"
+            )
+            raise ValueError(msg)
+        bare = [name for name in self.variants if name.startswith("none") or name.endswith(NO_DENSITY)]
+        if self.model.out_of_domain_score == "geometry" and bare:
+            msg = (
+                f"model.out_of_domain_score=geometry needs the density of a gate, and {', '.join(bare)} "
+                "fits none; leave those out, or set auto, which takes geometry where it is best"
             )
             raise ValueError(msg)
         return self
