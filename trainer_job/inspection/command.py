@@ -16,14 +16,13 @@ import structlog
 from stratified_models.bundle import Bundle, load_model, read_bundle
 from stratified_models.errors import ModelError
 from trainer_job.domain_inference import domain_inference
-from trainer_job.errors import ConfigError, DataError, WeightsError
+from trainer_job.errors import WeightsError
 from trainer_job.files import plain, write_json, write_text
 from trainer_job.inspection import figures
 from trainer_job.inspection.drawing import draw
-from trainer_job.inspection.reading import Reading, Texts, read_model, read_rows, read_texts
+from trainer_job.inspection.reading import Reading, read_model, read_rows
 from trainer_job.inspection.strange import foreign_rows, strange_figures, unseen_domains
-
-ROWS = 1500  # texts of a configuration that are read: their tokens outnumber what is looked at anyway
+from trainer_job.inspection.texts import Texts, find_texts
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,16 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
     except ModelError as error:
         raise WeightsError(str(error)) from error
     before = load_before(bundle, model.config) if order.before else None
-    texts, source = find_texts(order, bundle, settings, environ)
+    names = [domain.name for domain in bundle.manifest.domains]
+    texts, source = find_texts(
+        order.data,
+        split=order.split,
+        labels=bundle.manifest.labels,
+        domains=names,
+        seed=order.seed,
+        settings=settings,
+        environ=environ,
+    )
     log.info("reading", texts=len(texts.texts), source=source)
     reading = read_model(model, tokenizer, texts, tokens=order.tokens, seed=order.seed)
     layer = model.config.gate_layer
@@ -72,7 +80,7 @@ def inspect(order: Inspection, settings: Sequence[str], environ: Any) -> dict[st
             "tokens": len(reading.row),
         },
         "labels": list(bundle.manifest.labels),
-        "domains": [domain.name for domain in bundle.manifest.domains],
+        "domains": names,
         **measure(reading, layer=layer, ranks=model.config.ranks, seed=order.seed),
         "volume_before": None,
         "saliency": [explain(model, tokenizer, text) for text in order.texts],
@@ -136,41 +144,6 @@ def measure(reading: Reading, *, layer: int, ranks: Sequence[int], seed: int) ->
         "experts": figures.expert_figures(reading),
         "projection": figures.projection_figures(reading, layer=layer, seed=seed),
     }
-
-
-def find_texts(order: Inspection, bundle: Bundle, settings: Sequence[str], environ: Any) -> tuple[Texts, str]:
-    """Texts of a JSON-lines file, or of a split of a configuration's data; and what to call them."""
-    labels = bundle.manifest.labels
-    domains = [domain.name for domain in bundle.manifest.domains]
-    path = Path(order.data)
-    if path.suffix in (".jsonl", ".ndjson"):
-        if settings:
-            raise ConfigError(
-                f"--set {settings[0]}: {path.name} is no configuration to override; leave it out"
-            )
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; name a file of JSON lines, or a configuration")
-        return read_texts(path, labels=labels, domains=domains), path.name
-    from trainer_job.data import load_corpus
-    from trainer_job.loading import load_config
-
-    config = load_config(order.data, settings=settings, environ=environ)
-    corpus = load_corpus(config.data, cache=config.cache)
-    table = corpus.splits[order.split]
-    chosen = np.sort(np.random.default_rng(order.seed).permutation(len(table))[:ROWS])
-    rows = table.select(chosen.tolist())
-    ids = [domains.index(name) if name in domains else -1 for name in corpus.domains]
-    if max(ids) < 0:
-        raise ConfigError(
-            f"{order.data}: domains {list(corpus.domains)} are none of the model's {domains}; give its own"
-        )
-    domain_id = np.asarray(rows["domain_id"])
-    of_rows = np.array(ids)[domain_id]
-    strangers = np.array([name if at < 0 else "" for name, at in zip(corpus.domains, ids, strict=True)])
-    places = [list(labels).index(name) if name in labels else -1 for name in corpus.labels]
-    of_labels = np.array(places)[np.asarray(rows["label"])]
-    found = Texts(list(rows["text"]), of_labels, of_rows, strangers[domain_id])
-    return found, f"{path.name}, {order.split}"
 
 
 def load_before(bundle: Bundle, config: Any) -> Any:

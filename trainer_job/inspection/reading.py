@@ -5,31 +5,19 @@ It knows the model's library, not what the figures are. M tokens, R texts, D wid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer_job.errors import DataError
+from trainer_job.inspection.texts import Texts
 
 if TYPE_CHECKING:
     from stratified_models.features import PooledRows
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts with label and domain ids, −1 where unknown, and names of domains that the model does not know,
-    empty where it does or none is given."""
-
-    texts: list[str]
-    labels: np.ndarray
-    domains: np.ndarray
-    strangers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,36 +71,6 @@ class _Store:
     routing: list[list[np.ndarray]] = field(default_factory=list)
     chosen: list[list[np.ndarray]] = field(default_factory=list)
     read: int = 0
-
-
-def read_texts(path: Path, *, labels: Sequence[str], domains: Sequence[str]) -> Texts:
-    """Lines of JSON with `text`, and where known `label` and `domain` by name. Raises DataError."""
-    rows: list[tuple[str, int, int, str]] = []
-    # `splitlines` would also split at characters that JSON strings may hold, such as U+0085.
-    # A file that begins with a byte order mark, as some editors write it, is read without it.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            text = entry["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: no JSON object with `text`; write one on each line") from error
-        if not isinstance(text, str):
-            raise DataError(
-                f"{path}:{number}: `text` is {json.dumps(text)[:40]}, no string; write it in quotes"
-            )
-        domain = _place(entry.get("domain"), domains)
-        stranger = "" if domain >= 0 else str(entry.get("domain") or "")
-        rows.append((text, _place(entry.get("label"), labels), domain, stranger))
-    if not rows:
-        raise DataError(f"{path}: no texts; write one JSON object on each line")
-    found, *columns = zip(*rows, strict=True)
-    return Texts(list(found), *map(np.array, columns))
-
-
-def _place(name: object, names: Sequence[str]) -> int:
-    return list(names).index(str(name)) if str(name) in names else -1
 
 
 def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: int = 0) -> Reading:

@@ -21,7 +21,7 @@ from stratified_models import diagnostics
 
 if TYPE_CHECKING:
     from stratified_models.features import PooledRows
-    from trainer_job.inspection.reading import Texts
+    from trainer_job.inspection.texts import Texts
 
 __all__ = ["KINDS", "foreign_rows", "strange_figures", "unseen_domains"]
 

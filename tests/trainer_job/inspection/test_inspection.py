@@ -20,7 +20,8 @@ from trainer_job.errors import DataError
 from trainer_job.inspection import figures
 from trainer_job.inspection.command import load_before
 from trainer_job.inspection.drawing import draw
-from trainer_job.inspection.reading import Reading, Texts, read_model, read_texts
+from trainer_job.inspection.reading import Reading, read_model
+from trainer_job.inspection.texts import Texts, read_texts
 
 DOMAINS, LABELS = ("imdb", "tweets"), ("negative", "neutral", "positive")
 WORDS = [

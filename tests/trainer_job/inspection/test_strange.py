@@ -10,8 +10,9 @@ import numpy as np
 from stratified_models.features import PooledRows
 from stratified_models.testing import tiny_backbone
 from stratified_models.tokenizer import load_tokenizer
-from trainer_job.inspection.reading import pooled_rows, read_texts
+from trainer_job.inspection.reading import pooled_rows
 from trainer_job.inspection.strange import KINDS, foreign_rows, strange_figures, unseen_domains
+from trainer_job.inspection.texts import read_texts
 
 TEXTS = ["the film was good but the ending is sad", "a bad book", "I love this phone"] * 20
 
