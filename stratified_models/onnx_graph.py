@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = [
+    "array_of",
     "double_tensors",
     "drop_unread",
     "exact_nodes",
     "fold_selections",
     "forget_origins",
+    "is_turned",
     "quiet",
     "weighted_sums",
 ]
@@ -53,13 +56,25 @@ def fold_selections(path: Path) -> None:
     for node in [
         node for node in graph.node if node.op_type == "Gather" and set(node.input) <= set(constants)
     ]:
-        data, index = (numpy_helper.to_array(constants[name]) for name in node.input)
+        data, index = (array_of(constants[name]) for name in node.input)
         axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
         picked = np.ascontiguousarray(np.take(data, index, axis=axis))
         graph.initializer.append(numpy_helper.from_array(picked, node.output[0]))
         graph.node.remove(node)
     drop_unread(graph)
     onnx.save(whole, str(path))
+
+
+def array_of(tensor: Any) -> npt.NDArray[Any]:
+    """The values of one of a graph's constants."""
+    from onnx import numpy_helper
+
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def is_turned(product: Any) -> bool:
+    """Whether a matrix product keeps its weights as (G, F), columns first."""
+    return any(entry.name == "transB" and entry.i for entry in product.attribute)
 
 
 def drop_unread(graph: Any) -> None:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stratified_models.onnx_graph import array_of, is_turned
 from stratified_models.onnx_rewriting import Rewriting, RoundedProduct
 from stratified_models.onnx_rounding import compensated
 from stratified_models.onnx_statistics import FLOAT, Feed, Floats, largest_values, second_moments
@@ -66,7 +67,7 @@ def quantise(source: Path, target: Path, *, exact: Iterable[str], feeds: Sequenc
         if node.name in rounded:
             rewriting.product(node, rounded[node.name])
         elif node.name not in kept and _reads_table(node, constants):
-            rewriting.table(node, _array(constants[node.input[0]]))
+            rewriting.table(node, array_of(constants[node.input[0]]))
         else:
             rewriting.keep(node)
     rewriting.finish()
@@ -105,16 +106,9 @@ def _by_input(graph: Any, constants: Mapping[str, Any], exact: frozenset[str]) -
             continue
         if len(constants[node.input[1]].dims) != 2:
             continue
-        weight = _array(constants[node.input[1]])
-        turned = any(entry.name == "transB" and entry.i for entry in node.attribute)
-        found.setdefault(node.input[0], []).append(_Product(node, weight.T if turned else weight))
+        weight = array_of(constants[node.input[1]])
+        found.setdefault(node.input[0], []).append(_Product(node, weight.T if is_turned(node) else weight))
     return found
-
-
-def _array(tensor: Any) -> Floats:
-    from onnx import numpy_helper
-
-    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def _reads_table(node: Any, constants: Mapping[str, Any]) -> bool:

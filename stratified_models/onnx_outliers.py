@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stratified_models.onnx_graph import drop_unread
+from stratified_models.onnx_graph import array_of, drop_unread, is_turned
 from stratified_models.onnx_statistics import Feed, Floats, largest_values
 
 __all__ = ["FEW", "divide_units"]
@@ -48,7 +48,7 @@ def divide_units(source: Path, target: Path, *, feeds: Sequence[Feed], few: int 
     import onnx
 
     whole = onnx.load(str(source))
-    constants = {tensor.name: _array(tensor) for tensor in whole.graph.initializer}
+    constants = {tensor.name: array_of(tensor) for tensor in whole.graph.initializer}
     blocks = [block for block in _blocks(whole.graph, constants) if _bias(block, constants).size >= 2 * few]
     outputs = [block.gelu.output[0] for block in blocks]
     largest = largest_values(source, outputs, feeds) if blocks else {}
@@ -135,7 +135,7 @@ def _divide(
     old, new = _bias_name(block, constants), constant(f"{prefix}.bulk.bias", bias[bulk])
     block.bias.input[list(block.bias.input).index(old)] = new
     for product, matrix in ((block.first, inward[:, bulk]), (block.second, outward[bulk])):
-        turned = matrix.T if _turned(product) else matrix
+        turned = matrix.T if is_turned(product) else matrix
         product.input[1] = constant(f"{product.name}.bulk", turned)
     block.second.output[0] = f"{prefix}.bulk"
     *parts, total = small
@@ -148,14 +148,4 @@ def _divide(
 def _matrix(product: Any, constants: dict[str, Floats]) -> Floats:
     """The product's weights as X is multiplied by them, (F, G)."""
     weight = constants[product.input[1]]
-    return weight.T if _turned(product) else weight
-
-
-def _turned(product: Any) -> bool:
-    return any(entry.name == "transB" and entry.i for entry in product.attribute)
-
-
-def _array(tensor: Any) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor)
+    return weight.T if is_turned(product) else weight

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stratified_models.onnx_graph import array_of, is_turned
 from stratified_models.onnx_rounding import Whole, compensated
 from stratified_models.onnx_statistics import Feed, Floats, second_moments
 
@@ -73,13 +74,16 @@ def _products(graph: Any, source: Path) -> Iterator[tuple[str, _Product]]:
             continue
         if weights is None or weights.op_type != "DequantizeLinear" or not {*weights.input} <= {*constants}:
             continue
-        turned = any(entry.name == "transB" and entry.i for entry in node.attribute)
-        weight = _array(exact[original.input[1]])
+        turned = is_turned(node)
+        weight: Floats = array_of(exact[original.input[1]])
         weight = weight.T if turned else weight
         factors = _factors(node.input[0], original.input[0], made, constants)
         whole, step, *_ = (constants[name] for name in weights.input)
-        numbers = _array(whole).T if turned else _array(whole)
-        if factors is not None and _is_rounded(weight / np.reshape(factors, (-1, 1)), numbers, _array(step)):
+        numbers = array_of(whole).T if turned else array_of(whole)
+        if factors is None:
+            continue
+        smoothed: Floats = weight / factors.reshape(-1, 1)
+        if _is_rounded(smoothed, numbers, array_of(step)):
             factors = np.broadcast_to(factors, len(weight))
             yield original.input[0], _Product(weight, factors, whole, step, turned)
 
@@ -98,7 +102,7 @@ def _factors(name: str, before: str, made: Mapping[str, Any], constants: Mapping
             factor = next((entry for entry in node.input if entry in constants), None)
             if factor is None:
                 return None
-            factors = factors * _array(constants[factor]).reshape(-1)
+            factors = factors * array_of(constants[factor]).reshape(-1)
     return factors
 
 
@@ -107,9 +111,3 @@ def _is_rounded(weight: Floats, whole: Whole, step: Floats) -> bool:
     if whole.dtype != np.int8 or whole.shape != weight.shape or step.shape != weight.shape[1:]:
         return False
     return bool((np.abs(weight / step - whole) <= HALF).all())
-
-
-def _array(tensor: Any) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor)
