@@ -9,17 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter
+
+from stratified_models.by_length import COLUMNS
 
 __all__ = ["read_older_files"]
 
 
 class Renewed(ConversionOps):
-    """A stored tensor of `axes` axes as `renew` makes it; whatever has more already stays as it is."""
+    """A stored tensor that is `old` as `renew` makes it; any other stays as it is."""
 
-    def __init__(self, axes: int, renew: Callable[[Tensor], Tensor]) -> None:
-        self.axes, self.renew = axes, renew
+    def __init__(self, old: Callable[[Tensor], bool], renew: Callable[[Tensor], Tensor]) -> None:
+        self.old, self.renew = old, renew
 
     def convert(
         self,
@@ -32,7 +35,7 @@ class Renewed(ConversionOps):
         found = {}
         for name, tensors in input_dict.items():
             each = tensors if isinstance(tensors, list) else [tensors]
-            found[name] = [self.renew(tensor) if tensor.dim() == self.axes else tensor for tensor in each]
+            found[name] = [self.renew(tensor) if self.old(tensor) else tensor for tensor in each]
         return found
 
     @property
@@ -42,10 +45,15 @@ class Renewed(ConversionOps):
 
 
 RENEWED: dict[str, Renewed] = {
-    "gate.log_beta": Renewed(0, lambda scalar: scalar.reshape(1)),  # FSDP shards no scalar
+    # FSDP shards no scalar.
+    "gate.log_beta": Renewed(lambda beta: beta.dim() == 0, lambda beta: beta.reshape(1)),
     **{  # once variances by feature, now the matrix that whitens rows
-        name: Renewed(1, lambda variances: variances.rsqrt().diag())
+        name: Renewed(lambda stored: stored.dim() == 1, lambda variances: variances.rsqrt().diag())
         for name in ("unknown.within", "unknown.overall")
+    },
+    **{  # once a line by length, now a line and its bend for short texts
+        name: Renewed(lambda stored: stored.shape[-1] == 2, lambda line: pad(line, (0, COLUMNS - 2)))
+        for name in ("unknown.usual", "unknown.spread")
     },
 }
 

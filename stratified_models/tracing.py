@@ -32,7 +32,6 @@ class Trace(NamedTuple):
         pooled: what the domain head reads, (B, D).
         domain_logits: what is said of the domains, (B, N).
         gate: the strata; None for a model without.
-        coordinates: the gate's, of up to S tokens a row, (B, S, g); None without a density that is fitted.
         router: per expert block, each token's probabilities over experts, (B, T, E).
         chosen: per expert block, ids of the experts that answer each token, (B, T, 2).
     """
@@ -42,7 +41,6 @@ class Trace(NamedTuple):
     pooled: Tensor
     domain_logits: Tensor
     gate: GateReading | None
-    coordinates: Tensor | None
     router: tuple[Tensor, ...]
     chosen: tuple[Tensor, ...]
 
@@ -71,8 +69,7 @@ def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attenti
         with _watching(model._hooks(index), strata, routed):
             states.append(model._run_block(index, states[-1], mask, strata)[0])
     router, chosen = (tuple(block[part] for block in routed) for part in (0, 1))
-    sample = model.gate_sample(read, content)
-    return Trace(tuple(states), content, pooled, domain.logits, gate, sample, router, chosen)
+    return Trace(tuple(states), content, pooled, domain.logits, gate, router, chosen)
 
 
 @contextmanager

@@ -9,7 +9,7 @@
 
 A mean of few tokens scatters far and one of many lies near the centre, so either distance alone says how
 short a text is before it says how strange. Each is therefore given as spreads above what training rows of
-that length have: 0 is a usual text, whatever its length.
+that length have (`by_length`): 0 is a usual text, whatever its length.
 
 Both rise with strangeness. They are fitted once, after training, live in buffers, and so travel in the bundle
 and come out of the same forward pass. It does not know what the features are, nor when a score is too high.
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from stratified_models.by_length import COLUMNS, basis, fit_lengths
 from stratified_models.errors import ModelError
 from stratified_models.features import PooledRows
 
@@ -36,10 +37,8 @@ __all__ = ["NEIGHBOUR", "FeatureScores", "fit_unknown_"]
 FITTED = ("mahalanobis", "nearest")
 NEIGHBOUR = 10
 SHRINKAGE = 0.05  # of the variances towards their mean: a constant feature must not divide by 0
-LEAST_SPREAD = 0.2  # of the mean spread: where few rows are of a length, a line can cross 0
 DIAGONAL = 0.5  # of the covariance, which more features than rows would leave singular
 TOGETHER = 2 / 3  # of the precision: what features say together; the rest is what each says by itself
-TO_DEVIATION = 1.2533  # √(π/2): of a normal variable, standard deviation over mean absolute deviation
 
 
 def _variances(centred: Tensor) -> Tensor:
@@ -56,14 +55,6 @@ def _whitening(centred: Tensor) -> Tensor:
     precision = (1 - TOGETHER) * variance.reciprocal().diag() + TOGETHER * torch.linalg.inv(covariance)
     found: Tensor = torch.linalg.cholesky((precision + precision.T) / 2)
     return found
-
-
-def _by_length(log_tokens: Tensor, values: Tensor) -> Tensor:
-    """Intercept and slope (2,) of the line through `values` (M,) over `log_tokens` (M,)."""
-    basis = torch.stack([torch.ones_like(log_tokens), log_tokens], dim=-1)
-    # The pseudoinverse, since rows may all be of one length.
-    line: Tensor = torch.linalg.pinv(basis) @ values
-    return line
 
 
 class FeatureScores(nn.Module):
@@ -92,9 +83,9 @@ class FeatureScores(nn.Module):
         self.register_buffer("centre", torch.empty(width))
         self.register_buffer("overall", torch.empty(width, width))
         self.register_buffer("kept", torch.empty(rows, width))
-        # Of each fitted score, by log tokens: a line for its mean, one for its spread, and the least spread.
-        self.register_buffer("usual", torch.empty(len(FITTED), 2))
-        self.register_buffer("spread", torch.empty(len(FITTED), 2))
+        # Of each fitted score what it usually is by length, its spread there, and the least spread.
+        self.register_buffer("usual", torch.empty(len(FITTED), COLUMNS))
+        self.register_buffer("spread", torch.empty(len(FITTED), COLUMNS))
         self.register_buffer("least", torch.empty(len(FITTED)))
         self.register_buffer("reach", torch.empty(2))  # fewest and most tokens of the rows
 
@@ -135,19 +126,24 @@ class FeatureScores(nn.Module):
         self.centre.copy_(centre)
         self.overall.copy_(_whitening(x - centre))
         self.kept.copy_(nn.functional.normalize(x[chosen], dim=-1))
-        self._fit_lengths_(x, rows.tokens.cpu(), own=chosen)
-
-    def _fit_lengths_(self, x: Tensor, tokens: Tensor, *, own: Tensor) -> None:
-        """Fit what rows of a length have; `own` of them are kept, and each of these is its own neighbour."""
-        counts = tokens.double().clamp(min=1)
-        self.reach.copy_(torch.stack([counts.min(), counts.max()]))
         beside = torch.zeros(len(x), dtype=torch.bool)
-        beside[own] = True
+        beside[chosen] = True
+        self._fit_lengths_(x, rows, beside)
+
+    def _fit_lengths_(self, x: Tensor, rows: PooledRows, beside: Tensor) -> None:
+        """Fit what rows of a length have; those that are `beside` (M,) are kept, each its own neighbour."""
+        counts, windows = rows.tokens.cpu().double().clamp(min=1), rows.windows
+        brief: list[tuple[Tensor, Tensor] | None] = [None] * len(FITTED)
+        reach = counts
+        if windows is not None:
+            there = windows.tokens > 0
+            tokens = windows.tokens[there].cpu().double()
+            distances = self._distances(windows.features[there].cpu().double())
+            brief, reach = [(tokens, found) for found in distances], torch.cat([counts, tokens])
+        self.reach.copy_(torch.stack([reach.min(), reach.max()]))
         for place, found in enumerate(self._distances(x, beside)):
-            usual = _by_length(counts.log(), found)
-            off = (found - usual[0] - usual[1] * counts.log()).abs() * TO_DEVIATION
-            self.usual[place], self.spread[place] = usual, _by_length(counts.log(), off)
-            self.least[place] = (LEAST_SPREAD * off.mean()).clamp(min=1e-6)
+            fit = fit_lengths(counts, found, brief[place])
+            self.usual[place], self.spread[place], self.least[place] = fit
 
     def forward(self, features: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         """Both scores (B,) of `features` (B, D), means over `tokens` (B,) content tokens: standard deviations
@@ -157,10 +153,9 @@ class FeatureScores(nn.Module):
         otherwise differ between engines by more than an export may.
         """
         counts = torch.minimum(torch.maximum(tokens.double(), self.reach[0].double()), self.reach[1].double())
-        basis = torch.stack([torch.ones_like(counts), counts.log()], dim=-1)  # (B, 2)
-        scores = {}
+        at, scores = basis(counts), {}
         for place, found in enumerate(self._distances(features.detach().double())):
-            usual, spread = basis @ self.usual[place].double(), basis @ self.spread[place].double()
+            usual, spread = at @ self.usual[place].double(), at @ self.spread[place].double()
             off = (found - usual) / torch.maximum(spread, self.least[place].double())
             scores[FITTED[place]] = off.to(self.centre.dtype)
         return scores

@@ -219,6 +219,22 @@ def test_weights_of_the_time_when_distances_had_variances_by_feature(tmp_path: P
     torch.testing.assert_close(found.double(), (own - background) / x.shape[1], atol=1e-5, rtol=1e-5)
 
 
+def test_weights_of_the_time_when_lengths_had_a_line_alone(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path, variant="none", unknown_rows=20, unknown_score="mahalanobis")
+    path = bundle.path / "model.safetensors"
+    weights = load_file(path)
+    weights["unknown.usual"] = torch.tensor([[0.5, -0.1], [0.2, 0.0]])
+    weights["unknown.spread"] = torch.tensor([[2.0, 0.0], [1.0, 0.0]])
+    save_file(weights, path, metadata={"format": "pt"})
+    model = load_model(bundle)
+    assert model.unknown is not None
+    assert model.unknown.usual.tolist() == [
+        pytest.approx([0.5, -0.1, 0, 0]),
+        pytest.approx([0.2, 0, 0, 0]),
+    ]
+    assert model.unknown.spread[:, 2:].abs().sum() == 0
+
+
 def test_weights_of_another_shape(bundle: Bundle) -> None:
     path = bundle.path / "model.safetensors"
     weights = load_file(path)

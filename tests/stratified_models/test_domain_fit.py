@@ -107,6 +107,25 @@ def test_of_a_model_only_the_head_changes(build: Build, variant: str) -> None:
         features_of(model, [])
 
 
+def test_a_window_of_each_row_that_is_long_enough_is_read_too(build: Build) -> None:
+    model = build("none").prepare_for_inference()
+    ids = torch.randint(5, 40, (4, 14), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[2:, 6:] = 0
+    batch = {"input_ids": ids, "attention_mask": mask, "domain_id": torch.zeros(4, dtype=torch.long)}
+    rows = features_of(model, [batch, batch], seed=3)
+    assert rows.windows is not None
+    assert (rows.windows.tokens > 0).tolist() == [True, True, False, False] * 2
+    assert (rows.windows.features[2:4] == 0).all()
+    assert not torch.equal(rows.windows.features[0], rows.features[0])
+    again = features_of(model, [batch, batch], seed=3)
+    assert again.windows is not None
+    assert torch.equal(again.windows.features, rows.windows.features)
+    taken = rows.take(torch.tensor([1, 2])).windows
+    assert taken is not None
+    assert torch.equal(taken.tokens, rows.windows.tokens[1:3])
+
+
 def test_features_are_those_that_the_head_reads(build: Build) -> None:
     model = build("layers").prepare_for_inference()
     ids = torch.randint(5, 40, (5, 9), generator=torch.Generator().manual_seed(1))

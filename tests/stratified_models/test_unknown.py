@@ -12,7 +12,7 @@ from stratified_models import StratifiedForSequenceClassification
 from stratified_models.config import StratifiedConfig
 from stratified_models.diagnostics import auroc
 from stratified_models.errors import ModelError
-from stratified_models.features import PooledRows, features_of
+from stratified_models.features import PooledRows, Windows, features_of
 from stratified_models.unknown import NEIGHBOUR, FeatureScores, fit_unknown_
 from tests.stratified_models.conftest import Build, largest
 
@@ -60,7 +60,8 @@ def test_both_scores_find_what_lies_between_and_beyond_the_domains(score: str, l
 
 def test_mahalanobis_is_the_difference_of_two_squared_distances_in_spreads() -> None:
     module = fitted(4000)
-    x, _, domain, _ = cloud(4000)
+    rows = cloud(4000)
+    x, domain = rows.features, rows.domain_id
     x = x.double()
     means = torch.stack([x[domain == k].mean(0) for k in (0, 1)])
 
@@ -112,6 +113,25 @@ def test_a_short_text_is_no_stranger_than_a_long_one(score: str) -> None:
     assert abs(float(found[short].mean() - found[~short].mean())) < 0.3
     assert float(found.std()) == pytest.approx(1, abs=0.35)
     assert auroc(found, asked(module, texts(1000, shift=1.0, seed=2), score)) > 0.75
+
+
+def test_short_windows_of_rows_say_what_a_short_text_has() -> None:
+    """Domains whose rows are all long, as reviews are: without windows a short text of theirs is a stranger."""
+    rows = texts(3000)
+    long = rows.take(rows.tokens >= 30)
+    short = texts(3000, seed=5).take(texts(3000, seed=5).tokens < 10)
+    module = FeatureScores(width=20, domains=3, rows=500)
+    module.initialise_()
+    module.fit_(long)
+    before = asked(module, short, "mahalanobis")
+    cut = texts(len(long.tokens), seed=7)
+    windows = Windows(cut.features, torch.where(cut.tokens < 10, cut.tokens, torch.zeros(())))
+    module.fit_(long._replace(windows=windows))
+    after = asked(module, short, "mahalanobis")
+    assert abs(float(after.mean())) < 0.3 < abs(float(before.mean()))
+    assert float(after.std()) == pytest.approx(1, abs=0.35)
+    known = texts(3000, seed=6).take(texts(3000, seed=6).tokens >= 30)
+    assert abs(float(asked(module, known, "mahalanobis").mean())) < 0.1
 
 
 def test_lengths_beyond_those_of_the_rows_count_as_the_nearest_of_them() -> None:

@@ -32,8 +32,7 @@ class Reading:
         routing: by expert block, router probabilities, (M, E).
         chosen: by expert block, ids of the experts that answered, (M, 2).
         labels, domains: of the texts, (R,).
-        features: what the domain head reads, (R, D), of how many content tokens, `counts` (R,).
-        coordinates: the gate's, of up to S tokens a text, (R, S, g), NaN beyond; None without a density.
+        rows: the texts as domain head and gate read them.
         domain_logits: what the model says of the texts' domains, (R, N).
         geometry: the gate's out-of-domain score of the texts, (R,); NaN without a gate.
         tokens_read: content tokens before sampling.
@@ -47,17 +46,10 @@ class Reading:
     chosen: list[np.ndarray]
     labels: np.ndarray
     domains: np.ndarray
-    features: np.ndarray
-    counts: np.ndarray
-    coordinates: np.ndarray | None
+    rows: PooledRows
     domain_logits: np.ndarray
     geometry: np.ndarray
     tokens_read: int
-
-    @property
-    def rows(self) -> PooledRows:
-        """The texts as domain head and gate read them."""
-        return pooled_rows(self.features, self.counts, self.domains, self.coordinates)
 
 
 @dataclass
@@ -82,25 +74,17 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     ids = tokenizer(texts.texts, truncation=True, max_length=model.config.max_length)["input_ids"]
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))  # like lengths together
     each = max(1, -(-tokens // len(ids)))
-    store, features = _Store(), np.zeros((len(ids), model.config.hidden_size), np.float32)
-    counts = np.zeros(len(ids), np.int64)
+    store = _Store()
     said = np.zeros((len(ids), len(model.config.domains)), np.float32)
     unlikely = np.full(len(ids), np.nan)
-    coordinates: np.ndarray | None = None
     for at in range(0, len(order), BATCH):
         places = order[at : at + BATCH]
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
         seen = trace(model, input_ids.to(model.device), mask.to(model.device))
-        features[places] = seen.pooled.float().cpu().numpy()
-        counts[places] = seen.content.sum(-1).cpu().numpy()
         said[places] = seen.domain_logits.float().cpu().numpy()
         if seen.gate is not None and seen.gate.log_likelihood is not None:
             score = geometry(seen.gate.log_likelihood, seen.content, model.config.gate_dim)
             unlikely[places] = score.float().cpu().numpy()
-        if seen.coordinates is not None:
-            if coordinates is None:
-                coordinates = np.zeros((len(ids), *seen.coordinates.shape[1:]), np.float32)
-            coordinates[places] = seen.coordinates.cpu().numpy()
         _keep(store, seen, input_ids.numpy(), places, tokenizer, each=each, rng=rng)
     if not store.row:
         raise DataError("the texts hold no content token; give texts with words")
@@ -113,13 +97,28 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         chosen=[np.concatenate(block) for block in store.chosen],
         labels=texts.labels,
         domains=texts.domains,
-        features=features,
-        counts=counts,
-        coordinates=coordinates,
+        rows=_lower(model, ids, order, texts.domains, seed=seed),
         domain_logits=said,
         geometry=unlikely,
         tokens_read=store.read,
     )
+
+
+def _lower(
+    model: Any, ids: Sequence[Sequence[int]], order: Sequence[int], domains: np.ndarray, *, seed: int
+) -> PooledRows:
+    """What the blocks below the gate leave of the texts, run in batches by `order`."""
+    import torch
+
+    from stratified_models.features import features_of
+
+    batches = []
+    for at in range(0, len(order), BATCH):
+        places = order[at : at + BATCH]
+        input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
+        known = torch.from_numpy(domains[places]).long()
+        batches.append({"input_ids": input_ids, "attention_mask": mask, "domain_id": known})
+    return features_of(model, batches, seed=seed).take(torch.from_numpy(np.argsort(order)))
 
 
 def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[PooledRows, np.ndarray]:
@@ -144,18 +143,13 @@ def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[PooledRows, np
     return pooled_rows(features, counts, np.full(len(rows), -1)), geometry
 
 
-def pooled_rows(
-    features: np.ndarray, counts: np.ndarray, domains: np.ndarray, coordinates: np.ndarray | None = None
-) -> PooledRows:
-    """Of features (R, D), content tokens (R,), domains (R,), −1 where unknown, and coordinates (R, S, g)."""
+def pooled_rows(features: np.ndarray, counts: np.ndarray, domains: np.ndarray) -> PooledRows:
+    """Of features (R, D), content tokens (R,) and domains (R,), −1 where unknown."""
     import torch
 
     from stratified_models.features import PooledRows
 
-    sample = None if coordinates is None else torch.from_numpy(coordinates)
-    return PooledRows(
-        torch.from_numpy(features), torch.from_numpy(counts), torch.from_numpy(domains).long(), sample
-    )
+    return PooledRows(torch.from_numpy(features), torch.from_numpy(counts), torch.from_numpy(domains).long())
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:

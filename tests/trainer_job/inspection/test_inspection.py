@@ -20,7 +20,7 @@ from trainer_job.errors import DataError
 from trainer_job.inspection import figures
 from trainer_job.inspection.command import load_before
 from trainer_job.inspection.drawing import draw
-from trainer_job.inspection.reading import Reading, read_model
+from trainer_job.inspection.reading import Reading, pooled_rows, read_model
 from trainer_job.inspection.texts import Texts, read_texts
 
 DOMAINS, LABELS = ("imdb", "tweets"), ("negative", "neutral", "positive")
@@ -57,9 +57,7 @@ def made_up(tokens: int = 900, *, strata: int | None = 3, seed: int = 0) -> Read
         chosen=[np.tile([1, 3], (tokens, 1))],
         labels=rng.integers(0, 3, tokens),
         domains=owner % 2,
-        features=points.astype(np.float32),
-        counts=np.full(tokens, 10),
-        coordinates=None,
+        rows=pooled_rows(points.astype(np.float32), np.full(tokens, 10), owner % 2),
         domain_logits=np.zeros((tokens, 2), np.float32),
         geometry=np.full(tokens, np.nan),
         tokens_read=tokens,
