@@ -116,7 +116,7 @@ def test_a_short_text_is_no_stranger_than_a_long_one(score: str) -> None:
 
 
 def test_short_windows_of_rows_say_what_a_short_text_has() -> None:
-    """Domains whose rows are all long, as reviews are: without windows a short text of theirs is a stranger."""
+    """Domains whose rows are all long, as reviews are: without windows a short text of theirs is strange."""
     rows = texts(3000)
     long = rows.take(rows.tokens >= 30)
     short = texts(3000, seed=5).take(texts(3000, seed=5).tokens < 10)
