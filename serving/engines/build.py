@@ -19,6 +19,7 @@ from serving.engines.base import Engine
 from serving.engines.buckets import Bounds
 from serving.errors import BadStore, EmptyText
 from serving.types import EngineItem, Truncation
+from stratified_models import openvino_runtime
 from stratified_models.bundle import Bundle, check_parity, load_model
 
 __all__ = ["ENGINES", "Announce", "EngineName", "Precision", "Wishes", "build", "pad_id", "parity", "why_not"]
@@ -117,38 +118,39 @@ def _why_no_torch(wishes: Wishes) -> str:
 
 
 def _why_no_onnx(bundle: Bundle, wishes: Wishes) -> str:
-    if reason := _why_no_package("onnxruntime"):
-        return f"{reason}, or take --engine torch"
+    if find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed; install it, or take --engine torch"
     if wishes.device == "cuda":
         return "it computes on the CPU; set --device cpu, or take --engine torch"
     if wishes.precision == "bf16":
         return "it runs fp32 and int8; take --engine openvino"
-    return _why_no_file(bundle, "onnx", wishes)
+    if reason := _why_no_file(bundle, "onnx", wishes):
+        return reason
+    return _why_no_import("onnxruntime", "torch")
 
 
 def _why_no_openvino(bundle: Bundle, wishes: Wishes) -> str:
-    if reason := _why_no_package("openvino"):
-        return f"{reason}, or take --engine onnx"
+    if find_spec("openvino") is None:
+        return "openvino is not installed; install it, or take --engine onnx"
     if wishes.device == "cuda":
         return "it computes on the CPU; set --device cpu, or take --engine torch"
-    if wishes.precision == "bf16":
-        from stratified_models.openvino_runtime import runs_bf16
-
-        if not runs_bf16():
-            return "this processor has no bfloat16; set --precision fp32 or int8"
-    if reason := _why_no_file(bundle, "openvino", wishes):
+    if reason := _why_no_file(bundle, "openvino", wishes) or _why_no_comparison(bundle, wishes):
         return reason
-    return _why_no_comparison(bundle, wishes)
+    if reason := _why_no_import("openvino", "onnx"):
+        return reason
+    if wishes.precision == "bf16" and not openvino_runtime.runs_bf16():
+        return "this processor has no bfloat16; set --precision fp32 or int8"
+    return ""
 
 
-def _why_no_package(name: str) -> str:
-    """Why a package cannot be imported, and what to do; empty when it can."""
-    if find_spec(name) is None:
-        return f"{name} is not installed; install it"
+def _why_no_import(name: str, other: str) -> str:
+    """Why an installed package cannot be imported, and what to do; empty when it can. Asked last, for an
+    import takes time and memory."""
     try:
         import_module(name)
     except (ImportError, OSError, RuntimeError) as error:  # as a missing library of the system makes it
-        return f"{name} is installed and cannot be imported ({error}); install it again"
+        cure = f"install it again, or take --engine {other}"
+        return f"{name} is installed and cannot be imported ({error}); {cure}"
     return ""
 
 
@@ -194,9 +196,7 @@ def _formats(engine: str, precision: str) -> tuple[str, ...]:
     Its own int8 file gives OpenVINO wrong sums on some processors; the other one it computes exactly.
     """
     if engine == "openvino" and precision == "int8":
-        from stratified_models.openvino_runtime import adds_int8_exactly
-
-        return FORMATS[engine] if adds_int8_exactly() else FORMATS["onnx"]
+        return FORMATS[engine] if openvino_runtime.adds_int8_exactly() else FORMATS["onnx"]
     return FORMATS[engine]
 
 

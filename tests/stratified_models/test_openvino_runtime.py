@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -42,6 +44,16 @@ def test_what_the_library_cannot_try_it_is_not_trusted_with(monkeypatch: pytest.
 
     monkeypatch.setattr(openvino_runtime, "core", Broken)
     assert adds_int8_exactly.__wrapped__() is False
+
+
+def test_nothing_is_reported_to_the_makers_of_the_library() -> None:
+    """Its telemetry forks at import: asked of a process of its own, where nothing was imported before."""
+    code = (
+        "import sys; from stratified_models.openvino_runtime import core;"
+        "forks = []; sys.addaudithook(lambda event, _: forks.append(event) if event == 'os.fork' else None);"
+        "core(); assert not forks, forks; assert sys.modules['openvino_telemetry'] is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_process_has_one_core() -> None:
