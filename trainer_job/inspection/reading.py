@@ -67,6 +67,9 @@ class _Store:
 
 def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: int = 0) -> Reading:
     """Run `model` over the texts and keep about `tokens` content tokens, drawn evenly over the texts."""
+    import torch
+
+    from stratified_models.features import features_of
     from stratified_models.objective import geometry
     from stratified_models.tracing import trace
 
@@ -77,10 +80,10 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
     store = _Store()
     said = np.zeros((len(ids), len(model.config.domains)), np.float32)
     unlikely = np.full(len(ids), np.nan)
-    for at in range(0, len(order), BATCH):
-        places = order[at : at + BATCH]
-        input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
-        seen = trace(model, input_ids.to(model.device), mask.to(model.device))
+    batches = _batches(model, ids, order, texts.domains)
+    for at, batch in zip(range(0, len(order), BATCH), batches, strict=True):
+        places, input_ids = order[at : at + BATCH], batch["input_ids"]
+        seen = trace(model, input_ids.to(model.device), batch["attention_mask"].to(model.device))
         said[places] = seen.domain_logits.float().cpu().numpy()
         if seen.gate is not None and seen.gate.log_likelihood is not None:
             score = geometry(seen.gate.log_likelihood, seen.content, model.config.gate_dim)
@@ -97,20 +100,18 @@ def read_model(model: Any, tokenizer: Any, texts: Texts, *, tokens: int, seed: i
         chosen=[np.concatenate(block) for block in store.chosen],
         labels=texts.labels,
         domains=texts.domains,
-        rows=_lower(model, ids, order, texts.domains, seed=seed),
+        rows=features_of(model, batches, seed=seed).take(torch.from_numpy(np.argsort(order))),
         domain_logits=said,
         geometry=unlikely,
         tokens_read=store.read,
     )
 
 
-def _lower(
-    model: Any, ids: Sequence[Sequence[int]], order: Sequence[int], domains: np.ndarray, *, seed: int
-) -> PooledRows:
-    """What the blocks below the gate leave of the texts, run in batches by `order`."""
+def _batches(
+    model: Any, ids: Sequence[Sequence[int]], order: Sequence[int], domains: np.ndarray
+) -> list[dict[str, Any]]:
+    """The texts by `order`, as the model takes them."""
     import torch
-
-    from stratified_models.features import features_of
 
     batches = []
     for at in range(0, len(order), BATCH):
@@ -118,7 +119,7 @@ def _lower(
         input_ids, mask = _padded([ids[place] for place in places], int(model.config.pad_token_id or 0))
         known = torch.from_numpy(domains[places]).long()
         batches.append({"input_ids": input_ids, "attention_mask": mask, "domain_id": known})
-    return features_of(model, batches, seed=seed).take(torch.from_numpy(np.argsort(order)))
+    return batches
 
 
 def read_rows(model: Any, rows: Sequence[Sequence[int]]) -> tuple[PooledRows, np.ndarray]:
