@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import random
@@ -77,6 +78,14 @@ class Running:
 
 
 Start = Callable[..., Awaitable[Running]]
+
+
+async def counted(running: Running, calls: int, **labels: str) -> None:
+    """Wait until so many calls are counted as ended: a refusal reaches its caller before it is counted."""
+    async with asyncio.timeout(60):
+        while running.sample("grpc_server_handled_total", **labels) < calls:  # noqa: ASYNC110  no event tells
+            await asyncio.sleep(0.005)
+    assert running.sample("grpc_server_handled_total", **labels) == calls
 
 
 @pytest.fixture

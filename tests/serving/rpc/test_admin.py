@@ -17,7 +17,7 @@ from serving.app import App
 from serving.engines.fake import FakeSource, fake_card
 from serving.errors import BadSettings, PortInUse
 from serving.logs import configure
-from tests.serving.conftest import Running, Start, settings
+from tests.serving.conftest import Running, Start, counted, settings
 from tests.serving.rpc.test_servicers import failure_of_error, refused
 from tests.serving.test_fleet import NEW, OLD, answered_by
 
@@ -119,7 +119,7 @@ async def test_with_a_file_of_tokens_each_call_brings_one(start: Start, tmp_path
     assert running.app.models.default == "none"
     labels = {"grpc_type": "unary", "grpc_service": "stratified.v1.AdminService"}
     labels["grpc_method"] = "SetDefaultModel"
-    assert running.sample("grpc_server_handled_total", **labels, grpc_code="UNAUTHENTICATED") == 3
+    await counted(running, 3, **labels, grpc_code="UNAUTHENTICATED")
     good = (("authorization", f"Bearer {TOKEN}"),)
     await admin.SetDefaultModel(Default(model="routing"), metadata=good)
     assert running.app.models.default == "routing"

@@ -21,7 +21,7 @@ from serving.errors import BadSettings
 from serving.rpc.credentials import build_access
 from serving.rpc.options import SecurityFiles
 from tests.serving.certs import PAST, Files, issue, trust
-from tests.serving.conftest import Running, Start
+from tests.serving.conftest import Running, Start, counted
 
 TOKEN, OTHER = "token-0123456789abcdef", "other-0123456789abcdef"
 Request = sentiment_pb2.ClassifyRequest
@@ -186,7 +186,7 @@ async def test_callers_without_a_valid_token_are_told_so_and_health_is_open(
         "grpc_service": "stratified.v1.SentimentService",
         "grpc_method": "Classify",
     }
-    assert running.sample("grpc_server_handled_total", **labels, grpc_code="UNAUTHENTICATED") == 3
+    await counted(running, 3, **labels, grpc_code="UNAUTHENTICATED")
     assert running.sample("grpc_server_started_total", **labels) == 5
 
 

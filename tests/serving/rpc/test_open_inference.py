@@ -16,7 +16,7 @@ import pytest
 from protos.inference import open_inference_pb2, open_inference_pb2_grpc
 from protos.stratified.v1 import sentiment_pb2
 from serving.engines.fake import FakeSource
-from tests.serving.conftest import Running, Start
+from tests.serving.conftest import Running, Start, counted
 from tests.serving.rpc.test_servicers import FakeTokens, failure_of_error, refused
 from tests.serving.rpc.test_tensors import bare, packed, typed
 from tests.serving.test_lane import until
@@ -147,8 +147,8 @@ async def test_overload_is_refused_with_pushback_and_counted(start: Start) -> No
         "grpc_service": "inference.GRPCInferenceService",
         "grpc_method": "ModelInfer",
     }
-    assert running.sample("grpc_server_handled_total", **labels, grpc_code="OK") == 2
-    assert running.sample("grpc_server_handled_total", **labels, grpc_code="RESOURCE_EXHAUSTED") == 1
+    await counted(running, 2, **labels, grpc_code="OK")
+    await counted(running, 1, **labels, grpc_code="RESOURCE_EXHAUSTED")
     assert running.sample("grpc_server_started_total", **{**labels, "grpc_method": "ServerLive"}) == 0
 
 
