@@ -63,6 +63,15 @@ def test_versions_and_ports_agree() -> None:
     assert json.loads(read(".devcontainer/devcontainer.json"))["forwardPorts"] == [7860, 50051, 9464]
 
 
+def test_the_job_and_the_models_know_the_same_variants() -> None:
+    import stratified_models
+    from trainer_job.config import VARIANTS
+
+    assert stratified_models.VARIANTS == VARIANTS, (
+        "the job's configuration has a list of its own, without torch"
+    )
+
+
 def test_there_are_ten_decisions_of_one_form() -> None:
     found = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert len(found) >= 10

@@ -22,11 +22,11 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from protos.stratified.v1 import sentiment_pb2, sentiment_pb2_grpc
+from trainer_job.config import VARIANTS
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
-VARIANTS = ("none", "attention", "routing", "layers", "moe")
 DOMAINS = ("imdb", "rotten_tomatoes", "tweets", "amazon", "editorials")
 CUT = (
     "data.train_samples=250",
@@ -109,7 +109,7 @@ def service(sweep: Path) -> Iterator[Service]:
             running.process.kill()
 
 
-def test_sweep_records_five_complete_units_and_a_choice(sweep: Path) -> None:
+def test_sweep_records_every_variant_complete_and_a_choice(sweep: Path) -> None:
     record = json.loads((sweep / "results" / "results.json").read_text())
     schema = subprocess.run(
         [str(BIN / "stratified-train"), "schema"], capture_output=True, text=True, check=True

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_sweep_ranks import VARIANTS, shape, sweep
+from tests.integration.test_sweep_ranks import shape, sweep
 from tests.trainer_job import faults
 from tests.trainer_job.faults import faulty_sweep
 from tests.trainer_job.tiny import Tiny, make_tiny
+from trainer_job.config import VARIANTS
 from trainer_job import commands, launch
 from trainer_job.checkpoints import list_checkpoints
 from trainer_job.config import RunConfig

@@ -10,10 +10,10 @@ import pytest
 
 from tests.trainer_job.tiny import Tiny, make_tiny
 from trainer_job.__main__ import main
+from trainer_job.config import VARIANTS
 
 pytestmark = pytest.mark.slow
 
-VARIANTS = ("none", "attention", "routing", "layers", "moe")
 SETTINGS = (
     "training.max_steps=20",
     "training.evaluations=1",
@@ -82,7 +82,7 @@ def test_losses_and_gradients_are_those_of_one_process(
 def test_the_record_has_the_same_shape(records: tuple[dict[str, Any], dict[str, Any]]) -> None:
     one, two = records
     assert shape(one) == shape(two)
-    assert [unit["processes"] for unit in two["units"]] == [2] * 5
+    assert [unit["processes"] for unit in two["units"]] == [2] * len(VARIANTS)
     assert two["run"]["devices"]["text"] == "CPU, 2 processes over gloo, through torchrun"
 
 

@@ -7,6 +7,7 @@ import torch
 from transformers import DistilBertConfig
 
 from stratified_models import (
+    VARIANTS,
     ModelError,
     StratifiedConfig,
     StratifiedForSequenceClassification,
@@ -22,8 +23,23 @@ OWN = {
     "moe": (37_785_664, 9_455_680),
 }
 TOTAL = (66_959_639, 22_715_543)
-GROWTH = {"attention": (0.71, 1.09), "routing": (2.76, 4.11), "layers": (0.19, 0.32), "moe": (42.4, 31.3)}
-OPERATIONS = {"attention": (1.3, 2.9), "routing": (4.4, 8.8), "layers": (0.4, 0.9), "moe": (22, 22)}
+GROWTH = {
+    "attention": (0.71, 1.09),
+    "routing": (2.76, 4.11),
+    "layers": (0.19, 0.32),
+    "moe": (42.4, 31.3),
+}
+OPERATIONS = {
+    "attention": (1.3, 2.9),
+    "routing": (4.4, 8.8),
+    "layers": (0.4, 0.9),
+    "moe": (22, 22),
+}
+
+
+def test_no_variant_is_left_out() -> None:
+    assert OWN.keys() == set(VARIANTS)
+    assert GROWTH.keys() == OPERATIONS.keys() == set(VARIANTS[1:])
 
 
 def config(variant: str, width: int) -> StratifiedConfig:

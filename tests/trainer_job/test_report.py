@@ -75,6 +75,15 @@ def test_a_record_without_results_still_reports(swept: Swept, tmp_path: Path) ->
     assert not (tmp_path / "plots").exists()
 
 
+def test_without_comparisons_there_is_a_sentence_and_no_empty_table(swept: Swept, tmp_path: Path) -> None:
+    for path in write_report({**copy.deepcopy(swept.record), "comparisons": []}, tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "no other variant has finished a seed" in text
+        assert "McNemar" not in text
+    for path in write_report(copy.deepcopy(swept.record), tmp_path):
+        assert "no other variant has finished a seed" not in path.read_text(encoding="utf-8")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
