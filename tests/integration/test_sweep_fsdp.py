@@ -13,10 +13,9 @@ from tests.integration.test_sweep_ranks import shape, sweep
 from tests.trainer_job import faults
 from tests.trainer_job.faults import faulty_sweep
 from tests.trainer_job.tiny import Tiny, make_tiny
-from trainer_job.config import VARIANTS
 from trainer_job import commands, launch
 from trainer_job.checkpoints import list_checkpoints
-from trainer_job.config import RunConfig
+from trainer_job.config import VARIANTS, RunConfig
 from trainer_job.errors import Preempted
 from trainer_job.launch import Devices
 from trainer_job.units import Layout, Unit
