@@ -8,7 +8,7 @@ tables and plots.
 
     python -m benchmarks.study all   --data DIR --out DIR
     python -m benchmarks.study all   --data DIR --out DIR --reduced   # a night on two CPU cores
-    python -m benchmarks.study write --out DIR --docs docs
+    python -m benchmarks.study write --out DIR --docs docs [--keep DIR] [--kept FILE …]
 
 It runs `stratified-train`, and reads results.json; it knows no training.
 """
@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.study_report import write_study
+from benchmarks.study_record import keep, read_kept
+from benchmarks.study_report import curve_of, write_study
 from benchmarks.study_whole import ask_whole
 
 CONFIG = Path(__file__).with_name("study.yaml")
@@ -210,6 +211,15 @@ class Study:
             self.sweep(place, self.scale.unseen_arms, min(self.scale.seeds, 3), rows, held)
 
 
+def write(out: Path, docs: Path, *, kept: Sequence[Path] = (), keep_in: Path | None = None) -> None:
+    """Write tables and plots, of the sizes that were `kept` elsewhere too; and keep those that are here."""
+    for path in write_study(out, docs, beside=read_kept(kept)):
+        print(path)
+    if keep_in is not None:
+        for rows, record in curve_of(out).items():
+            print(keep(rows, record, keep_in))
+
+
 def _helps(scores: Sequence[float], plain: Sequence[float]) -> bool:
     """Whether every seed gains: a mean over few of them moves by chance as far as most options move it."""
     return all(score > other for score, other in zip(scores, plain, strict=True))
@@ -245,6 +255,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--plain", action="store_true", help="take the settings as they are; look for no better ones"
     )
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep the curve's figures there, a file a size"
+    )
+    parser.add_argument("--kept", type=Path, nargs="+", default=[], metavar="FILE", help="sizes --out lacks")
     options = parser.parse_args(arguments)
     if options.step != "write" and options.data is None:
         parser.error("--data: say where the five domains are, as {domain}/{split}.jsonl")
@@ -261,8 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.step in ("unseen", "all"):
         study.unseen()
     if options.step in ("write", "all"):
-        for path in write_study(study.out, options.docs or study.out):
-            print(path)
+        write(study.out, options.docs or study.out, kept=options.kept, keep_in=options.keep)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ It knows results.json and nothing of how the sweeps were run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ CLAIMED: dict[int, dict[str, float]] = {
 MARKERS = {"matched": "s", "shuffled": "X", "random_gate": "v", "lexical": "P", "domain_only": "D"}
 
 
-def write_study(out: Path, docs: Path) -> list[Path]:
-    """Write study-tables.md and the plots below `docs`; returns their paths."""
-    curve = {int(path.name.partition("-")[2]): record for path, record in records(out, "rows-*")}
+def write_study(out: Path, docs: Path, *, beside: Mapping[int, Record] | None = None) -> list[Path]:
+    """Write study-tables.md and the plots below `docs`; returns their paths.
+
+    `beside` has the records of sizes that `out` lacks, by their number of rows.
+    """
+    curve = dict(beside or {}) | curve_of(out)
     unseen = {path.name.partition("-")[2]: record for path, record in records(out, "without-*")}
     parts = ["<!-- Written by `python -m benchmarks.study write`; do not edit. -->"]
     kept = out / "baseline.json"
@@ -44,6 +47,11 @@ def write_study(out: Path, docs: Path) -> list[Path]:
     if curve:
         written.append(draw_curve(curve, docs / "images" / "study-curve.png"))
     return written
+
+
+def curve_of(out: Path) -> dict[int, Record]:
+    """The records of the sweeps below `out`, by their number of training rows."""
+    return {int(path.name.partition("-")[2]): record for path, record in records(out, "rows-*")}
 
 
 def records(out: Path, pattern: str) -> Iterator[tuple[Path, Record]]:

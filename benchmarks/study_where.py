@@ -34,6 +34,8 @@ def where(unit: Mapping[str, Any], right: np.ndarray, cut: np.ndarray) -> dict[s
     return {
         "variant": unit["variant"],
         "seed": unit["seed"],
+        "accuracy": unit["test"]["accuracy"],
+        "macro_f1": unit["test"]["macro_f1"],
         "worst_domain": unit["test"]["worst_domain"]["macro_f1"],
         "calibration": fmean(domain["ece"] for domain in domains),
         "cut": float(right[cut].mean()) if cut.any() else None,

@@ -80,6 +80,7 @@ def test_a_variant_with_other_seeds_than_the_baseline_has_no_gain() -> None:
 def test_differences_are_taken_seed_by_seed() -> None:
     def unit(variant: str, seed: int, right: list[int], ece: float) -> dict[str, Any]:
         test = {"worst_domain": {"macro_f1": 0.5 + 0.1 * seed}, "per_domain": {"films": {"ece": ece}}}
+        test |= {"accuracy": 0.7, "macro_f1": 0.6}
         told = {"variant": variant, "seed": seed, "test": test}
         return where(told, np.array(right, dtype=bool), np.array([True, True, False, False]))
 
@@ -98,7 +99,12 @@ def test_texts_that_no_unit_met_have_no_figure() -> None:
     told = {
         "variant": "none",
         "seed": 0,
-        "test": {"worst_domain": {"macro_f1": 0.5}, "per_domain": {"films": {"ece": 0.1}}},
+        "test": {
+            "accuracy": 0.7,
+            "macro_f1": 0.6,
+            "worst_domain": {"macro_f1": 0.5},
+            "per_domain": {"films": {"ece": 0.1}},
+        },
     }
     entry = where(told, np.array([True]), np.array([False]))
     assert (entry["cut"], entry["uncut"]) == (None, 1.0)
@@ -142,6 +148,38 @@ def test_tables_hold_every_arm_and_the_whole_test_splits(out: Path, data: Tiny, 
     text = (tmp_path / "study-tables.md").read_text(encoding="utf-8")
     assert "### 40 training rows, 20 test rows" in text  # all of whole splits, or none
     assert write_study(tmp_path, tmp_path) == [tmp_path / "study-tables.md"]  # nothing finished: no tables
+
+
+def test_sizes_that_were_kept_are_written_beside_those_that_are_here(
+    out: Path, data: Tiny, tmp_path: Path
+) -> None:
+    study.main(["whole", "--out", str(out), "--data", str(data.root)])
+    kept = tmp_path / "kept"
+    study.main(["write", "--out", str(out), "--docs", str(tmp_path / "all"), "--keep", str(kept)])
+    small, large = sorted(kept.glob("study-rows-*.json"))
+    told = small.read_text(encoding="utf-8")
+    assert str(out) not in told
+    assert str(data.root) not in told
+    scores = {unit["variant"]: unit["macro_f1"] for unit in json.loads(told)["where"]}
+    whole = json.loads((out / "rows-40" / "whole.json").read_text(encoding="utf-8"))
+    for name, entry in whole["variants"].items():
+        assert scores[name] == pytest.approx(entry["test"]["macro_f1"]["mean"])
+
+    elsewhere = tmp_path / "elsewhere"  # where 80 rows were run, and 40 were not
+    (elsewhere / "rows-80").mkdir(parents=True)
+    for name in ("results", "whole.json"):
+        (elsewhere / "rows-80" / name).symlink_to(out / "rows-80" / name)
+    study.main(["write", "--out", str(elsewhere), "--docs", str(elsewhere / "docs"), "--kept", str(small)])
+    tables = [place / "study-tables.md" for place in (tmp_path / "all", elsewhere / "docs")]
+    assert tables[0].read_text(encoding="utf-8") == tables[1].read_text(encoding="utf-8")
+    assert large.name != small.name
+
+
+def test_a_file_that_is_no_record_is_not_written_from(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text('{"benchmark": "soak"}', encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"--kept .*other\.json: no record of `write --keep` \(KeyError"):
+        study.main(["write", "--out", str(tmp_path), "--kept", str(path)])
 
 
 def chosen(
