@@ -5,7 +5,7 @@ training ends. Its loss is convex in its own weights, so once the encoder stands
 is found in a fraction of a second. It does not know the encoder, the strata, or what the head's weights are
 used for.
 
-M rows, D width, N domains.
+M rows, L of them drawn, D width, N domains.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from stratified_models.features import PooledRows
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
 
-__all__ = ["PENALTY", "HeadFit", "fit_domain_head_", "fit_head_"]
+__all__ = ["PENALTY", "ROWS", "HeadFit", "fit_domain_head_", "fit_head_", "mean_loss", "shared_weights"]
 
 PENALTY = 0.03  # on standardised features; of 0.001 … 0.1 the likeliest for unseen rows of five domains
+ROWS = 4000  # of which that was seen; of 20,000 the best was a third of it, so it falls with their root
 ROUNDS = 200
 SMALLEST_SPREAD = 1e-6
 
@@ -43,22 +44,57 @@ def fit_domain_head_(
     model: StratifiedForSequenceClassification,
     rows: PooledRows,
     *,
-    penalty: float = PENALTY,
+    penalty: float | None = None,
+    weights: Tensor | None = None,
 ) -> HeadFit:
     """Fit the domain head of a trained model to training rows; nothing else of it changes.
 
     Args:
         model: changed in place.
         rows: of `features_of(model, …)`.
-        penalty: λ of the ridge.
+        penalty: λ of the ridge; None is `PENALTY`, and less with more rows than `ROWS`.
+        weights: how much each row counts, (M,), as by `shared_weights`; None is one each.
 
     Raises:
         ModelError: no row of a known domain, or features that are not finite.
     """
-    return fit_head_(model.domain_head, rows.features, rows.domain_id, penalty=penalty)
+    return fit_head_(model.domain_head, rows.features, rows.domain_id, penalty=penalty, weights=weights)
 
 
-def fit_head_(head: DomainHead, features: Tensor, domain_id: Tensor, *, penalty: float = PENALTY) -> HeadFit:
+def shared_weights(domain_id: Tensor, drawn: Tensor) -> Tensor:
+    """Weights of rows by which each domain counts as much as it does among those that were drawn.
+
+    More rows of a domain then say more of what it is like, and not that it is more frequent.
+
+    Args:
+        domain_id: the rows' domains, (M,), −1 where unknown: they count nothing.
+        drawn: the domains of the rows whose shares hold, (L,).
+
+    Returns:
+        (M,); they sum to the number of drawn rows of known domain, where each has a row.
+    """
+    size = int(max(domain_id.max(), drawn.max())) + 1
+    counts = torch.bincount(domain_id[domain_id >= 0], minlength=size)
+    shares = torch.bincount(drawn[drawn >= 0], minlength=size) / counts.clamp(min=1).double()
+    return torch.where(domain_id >= 0, shares[domain_id.clamp(min=0)], 0.0)
+
+
+def mean_loss(scores: Tensor, domain: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean cross-entropy, in nats, of scores (M, N) and domains (M,), each row by its weight (M,)."""
+    if weights is None:
+        return torch.nn.functional.cross_entropy(scores, domain)
+    losses = torch.nn.functional.cross_entropy(scores, domain, reduction="none")
+    return (weights * losses).sum() / weights.sum()
+
+
+def fit_head_(
+    head: DomainHead,
+    features: Tensor,
+    domain_id: Tensor,
+    *,
+    penalty: float | None = None,
+    weights: Tensor | None = None,
+) -> HeadFit:
     """Minimise cross-entropy + λ/2 ‖W‖² over weights W of standardised `features` (M, D), and fold them in.
 
     Rows of unknown domain (−1) are left out; a domain without rows keeps weight 0 and becomes unlikely. Runs
@@ -67,23 +103,29 @@ def fit_head_(head: DomainHead, features: Tensor, domain_id: Tensor, *, penalty:
     x, domain = features.detach().cpu().double(), domain_id.cpu()
     known = (domain >= 0) & (domain < head.weight.shape[0])
     x, domain = x[known], domain[known]
+    weights = None if weights is None else weights.cpu().double()[known]
     if not len(x):
         raise ModelError("no row has a known domain, so the domain head cannot be fitted; give domain ids")
     if not bool(torch.isfinite(x).all()):
         raise ModelError("features hold values that are not finite; the model is broken, train it again")
     centre, spread = x.mean(0), x.std(0, correction=0).clamp(min=SMALLEST_SPREAD)
     standard = (x - centre) / spread
-    before = _loss(head.gain * x @ head.weight.detach().cpu().double().T, head.bias, domain)
-    weight, bias = _minimise(standard, domain, head.weight.shape[0], penalty)
-    after = _loss(standard @ weight.T, bias, domain)
+    if penalty is None:
+        penalty = PENALTY * min(1.0, (ROWS / len(x)) ** 0.5)
+    old = head.bias.detach().cpu().double()
+    before = mean_loss(head.gain * x @ head.weight.detach().cpu().double().T + old, domain, weights)
+    weight, bias = _minimise(standard, domain, head.weight.shape[0], penalty, weights)
+    after = mean_loss(standard @ weight.T + bias, domain, weights)
     raw = weight / spread  # of the features as they come
     with torch.no_grad():
         head.weight.copy_(raw / head.gain)
         head.bias.copy_(bias - raw @ centre)
-    return HeadFit(len(x), before, after)
+    return HeadFit(len(x), float(before), float(after))
 
 
-def _minimise(x: Tensor, domain: Tensor, domains: int, penalty: float) -> tuple[Tensor, Tensor]:
+def _minimise(
+    x: Tensor, domain: Tensor, domains: int, penalty: float, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Weights (N, D) and biases (N,) where the gradient vanishes."""
     weight = torch.zeros(domains, x.shape[1], dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(domains, dtype=x.dtype, requires_grad=True)
@@ -93,15 +135,10 @@ def _minimise(x: Tensor, domain: Tensor, domains: int, penalty: float) -> tuple[
 
     def objective() -> Tensor:
         search.zero_grad()
-        loss = torch.nn.functional.cross_entropy(x @ weight.T + bias, domain)
+        loss = mean_loss(x @ weight.T + bias, domain, weights)
         loss = loss + penalty / 2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     search.step(objective)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
-
-
-def _loss(scores: Tensor, bias: Tensor, domain: Tensor) -> float:
-    logits = scores + bias.detach().cpu().double()
-    return float(torch.nn.functional.cross_entropy(logits, domain))

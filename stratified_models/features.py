@@ -18,7 +18,7 @@ from stratified_models.windows import short_windows
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
 
-__all__ = ["PooledRows", "Windows", "features_of"]
+__all__ = ["PooledRows", "Windows", "features_of", "pooled_of"]
 
 
 class Windows(NamedTuple):
@@ -81,6 +81,20 @@ def features_of(
     sample = None if coordinates[0] is None else torch.cat(coordinates)
     cut = Windows(*(torch.cat(part) for part in windows))
     return PooledRows(torch.cat(features), torch.cat(tokens), torch.cat(domain_id), sample, cut)
+
+
+def pooled_of(
+    model: StratifiedForSequenceClassification, batches: Iterable[Mapping[str, Tensor]]
+) -> PooledRows:
+    """What the domain head alone reads of rows: no coordinates and no windows; else as `features_of`."""
+    training = model.training
+    model.train(False)
+    found = [(*model.pooled_features(batch)[:2], batch["domain_id"].cpu()) for batch in batches]
+    model.train(training)
+    if not found:
+        raise ModelError("no rows came, so nothing can be read of them; give batches of them")
+    features, tokens, domain_id = (torch.cat(part) for part in zip(*found, strict=True))
+    return PooledRows(features, tokens, domain_id)
 
 
 def _windows_of(

@@ -109,7 +109,8 @@ def words_of(config: StratifiedConfig) -> DomainWords | None:
     """Room for the fitted table of words; None until there is one."""
     if not config.domain_words:
         return None
-    return DomainWords(vocabulary=config.backbone_config.vocab_size, domains=len(config.domains))
+    vocabulary, pairs = config.backbone_config.vocab_size, config.domain_pairs
+    return DomainWords(vocabulary=vocabulary, domains=len(config.domains), pairs=pairs)
 
 
 def added_parameters(config: StratifiedConfig, family: Family, variant: str) -> int:

@@ -25,7 +25,7 @@ def moved_bundle(directory: Path, variant: str) -> Bundle:
     bundle = tiny_bundle(directory, variant=variant)
     tokenizer = load_tokenizer(bundle.path, max_length=64)
     model = move_(load_model(bundle))
-    model.config.domain_words = True
+    model.config.domain_words, model.config.domain_pairs = True, 32
     words = words_of(model.config)
     assert words is not None
     model.domain_words = words

@@ -7,12 +7,15 @@ It does not know how any is computed; see `stratified_models.domain_fit`, `strat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+import torch
 import torch.distributed as dist
 
+from trainer_job.data.build import SPARE
 from trainer_job.prepare import calibration_batches
 from trainer_job.ranks import world_size
 from trainer_job.training import UnitTrainer
@@ -42,17 +45,51 @@ def fit_to_encoder(run: UnitRun, trainer: UnitTrainer) -> dict[str, float]:
     rows = features_of(model, batches)
     trainer.seen = None  # the last evaluation knew another head, and no such score
     if config.domain_fit_rows:
-        _fit_domain_head(run, model, rows)
+        known = _with_spare(run, model, _Known(batches, rows))
+        _fit_domain_head(run, model, known)
         if config.domain_words:
-            _fit_domain_words(run, model, batches, rows)
+            _fit_domain_words(run, model, known)
     return _fit_unknown(run, model, rows, score)
 
 
-def _fit_domain_head(run: UnitRun, model: Any, rows: PooledRows) -> None:
+@dataclass(frozen=True)
+class _Known:
+    """Rows of known domain: their batches, what the head reads of them, and how much each counts, (M,)."""
+
+    batches: list[dict[str, Any]]
+    rows: PooledRows
+    weights: torch.Tensor | None = None
+
+
+def _with_spare(run: UnitRun, model: Any, drawn: _Known) -> _Known:
+    """Those that were drawn and, where there are any, the spare ones; domains count as among the drawn."""
+    from stratified_models.domain_fit import shared_weights
+    from stratified_models.features import PooledRows, pooled_of
+
+    table = run.prepared.tables.get(SPARE)
+    if table is None:
+        return drawn
+    batches = calibration_batches(run.prepared, rows_per_domain=len(table), names=NAMES, split=SPARE)
+    spare = pooled_of(model, _beating(run, batches))
+    pairs = zip(drawn.rows[:3], spare[:3], strict=True)  # features, tokens and domains
+    features, tokens, domains = (torch.cat(pair) for pair in pairs)
+    rows = PooledRows(features, tokens, domains)
+    weights = shared_weights(rows.domain_id, drawn.rows.domain_id)
+    return _Known([*drawn.batches, *batches], rows, weights)
+
+
+def _beating(run: UnitRun, batches: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches, and a sign of progress with each: spare rows may be more than those of an epoch."""
+    for batch in batches:
+        run.heart.beat("fitting")
+        yield batch
+
+
+def _fit_domain_head(run: UnitRun, model: Any, known: _Known) -> None:
     """Fit the domain head to the end; every rank gets that of rank 0."""
     from stratified_models.domain_fit import fit_domain_head_
 
-    found = fit_domain_head_(model, rows)
+    found = fit_domain_head_(model, known.rows, weights=known.weights)
     if world_size() > 1:
         for parameter in (model.domain_head.weight, model.domain_head.bias):
             dist.broadcast(parameter.data, src=0)
@@ -62,11 +99,12 @@ def _fit_domain_head(run: UnitRun, model: Any, rows: PooledRows) -> None:
         log.info("domain_head_fitted", rows=found.rows, loss_before=before, loss_after=after)
 
 
-def _fit_domain_words(run: UnitRun, model: Any, batches: list[dict[str, Any]], rows: PooledRows) -> None:
+def _fit_domain_words(run: UnitRun, model: Any, known: _Known) -> None:
     """Fit the table of words to what the head leaves unsaid; every rank gets that of rank 0."""
     from stratified_models.domain_words import fit_domain_words_
 
-    found = fit_domain_words_(model, batches, rows)
+    pairs = run.config.model.domain_pairs
+    found = fit_domain_words_(model, known.batches, known.rows, weights=known.weights, pairs=pairs)
     if world_size() > 1:
         dist.broadcast(model.domain_words.table, src=0)
     if run.rank == 0:

@@ -186,13 +186,13 @@ def calibration_batches(
     *,
     rows_per_domain: int = CALIBRATION_ROWS,
     names: Sequence[str] = ("input_ids", "attention_mask"),
+    split: str = "train",
 ) -> list[dict[str, Any]]:
-    """Batches of `input_ids` and `attention_mask` from the first training rows of each domain, for the gate's
-    start.
+    """Batches of `input_ids` and `attention_mask` from the first rows of each domain, for the gate's start.
 
     The corpus is shuffled already, so the first rows are a sample; every unit gets the same ones.
     """
-    table = prepared.tables["train"]
+    table = prepared.tables[split]
     taken: dict[int, int] = {}
     chosen = []
     for place, domain in enumerate(table["domain_id"]):

@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from stratified_models.domain_fit import fit_domain_head_, fit_head_
+from stratified_models.domain_fit import PENALTY, ROWS, fit_domain_head_, fit_head_, shared_weights
 from stratified_models.domains import DomainHead
 from stratified_models.errors import ModelError
-from stratified_models.features import features_of
+from stratified_models.features import features_of, pooled_of
 from tests.stratified_models.conftest import Build
 
 GAIN = 10.0
@@ -59,6 +59,43 @@ def test_the_same_rows_give_the_same_head_whatever_it_was() -> None:
     fit_head_(two, *rows())
     assert torch.equal(one.weight, two.weight)
     assert torch.equal(one.bias, two.bias)
+
+
+def test_weighted_rows_give_what_logistic_regression_finds() -> None:
+    x, domain = rows()
+    made, penalty = head(), 0.02
+    weights = 0.5 + (torch.arange(len(x)) % 7).double()
+    report = fit_head_(made, x, domain, penalty=penalty, weights=weights)
+    scaled = StandardScaler().fit(x.double().numpy())
+    other = LogisticRegression(C=1 / (penalty * float(weights.sum())), tol=1e-8, max_iter=5000)
+    other.fit(scaled.transform(x.double().numpy()), domain.numpy(), sample_weight=weights.numpy())
+    expected = other.predict_proba(scaled.transform(x.double().numpy()))
+    found = made.train(False)(x, None).weights.detach().numpy()
+    assert np.abs(found - expected).max() < 1e-3
+    losses = -np.log(expected[np.arange(len(x)), domain])
+    assert report.after == pytest.approx(np.average(losses, weights=weights), abs=1e-4)
+
+
+def test_weights_of_one_change_nothing() -> None:
+    one, two = head(), head()
+    fit_head_(one, *rows())
+    fit_head_(two, *rows(), weights=torch.ones(300))
+    assert torch.allclose(one.weight, two.weight, atol=1e-6)
+
+
+def test_domains_count_as_they_do_among_the_rows_that_were_drawn() -> None:
+    drawn = torch.tensor([0, 0, 0, 1, -1])
+    domain = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, -1])
+    weights = shared_weights(domain, drawn)
+    assert weights.tolist() == [1, 1, 1, 0.25, 0.25, 0.25, 0.25, 0, 0]
+
+
+def test_more_rows_than_the_penalty_was_chosen_for_take_less_of_it() -> None:
+    x, domain = (torch.cat([part] * 54) for part in rows())  # 16,200
+    one, two = head(), head()
+    fit_head_(one, x, domain)
+    fit_head_(two, x, domain, penalty=PENALTY * (ROWS / len(x)) ** 0.5)
+    assert torch.equal(one.weight, two.weight)
 
 
 def test_rows_of_unknown_domain_are_left_out() -> None:
@@ -137,3 +174,16 @@ def test_features_are_those_that_the_head_reads(build: Build) -> None:
     assert torch.equal(tokens, encoded.content.sum(-1))
     assert coordinates is not None
     assert coordinates.isnan().any(-1).logical_not().sum(-1).tolist() == tokens.tolist()
+
+
+def test_what_the_head_alone_reads_is_a_part_of_all_that_is_read(build: Build) -> None:
+    model = build("routing", moved=True)
+    generator = torch.Generator().manual_seed(4)
+    ids = torch.randint(10, 40, (5, 9), generator=generator)
+    batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "domain_id": torch.arange(5) % 2}]
+    whole, part = features_of(model, batches), pooled_of(model, batches)
+    for one, other in zip(whole[:3], part[:3], strict=True):
+        assert torch.equal(one, other)
+    assert (part.coordinates, part.windows) == (None, None)
+    with pytest.raises(ModelError, match="no rows came"):
+        pooled_of(model, [])

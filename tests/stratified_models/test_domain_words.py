@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from stratified_models.base import StratifiedForSequenceClassification
-from stratified_models.domain_words import DomainWords, fit_domain_words_
+from stratified_models.domain_words import DomainWords, fit_domain_words_, pair_buckets
 from stratified_models.errors import ModelError
 from stratified_models.features import features_of
 from stratified_models.tracing import trace
@@ -61,6 +61,81 @@ def test_scores_are_sums_over_words_by_the_root_of_their_number() -> None:
     content = torch.tensor([[True, True, True, False], [False, False, False, False]])
     expected = torch.tensor([[2 + 6 + 6, 3 + 7 + 7], [0, 0]]) / torch.tensor([[3.0], [1.0]]).sqrt()
     assert torch.allclose(module(ids, content), expected)
+
+
+def test_pairs_are_summed_beside_the_words() -> None:
+    module = DomainWords(vocabulary=5, domains=1, pairs=3)
+    module.table.copy_(torch.tensor([[0.0], [1], [2], [3], [4], [100], [200], [400]]))
+    ids = torch.tensor([[1, 3, 3, 4], [2, 4, 0, 0]])
+    content = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    buckets = [(a * 7919 + b) % 3 for a, b in ((1, 3), (3, 3))]
+    pairs = sum((100, 200, 400)[bucket] for bucket in buckets)
+    expected = torch.tensor([[(1 + 3 + 3 + pairs) / 3**0.5], [2.0]])
+    assert torch.allclose(module(ids, content), expected)
+
+
+def test_more_words_than_32_bits_can_pair_are_refused() -> None:
+    DomainWords(vocabulary=250_002, domains=2, pairs=16)  # the largest of common encoders
+    DomainWords(vocabulary=300_000, domains=2)
+    with pytest.raises(ModelError, match="domain_pairs 16: 300000 words"):
+        DomainWords(vocabulary=300_000, domains=2, pairs=16)
+
+
+def test_special_tokens_and_padding_are_in_no_pair() -> None:
+    ids = torch.tensor([[2, 7, 8, 3, 9, 0]])
+    content = torch.tensor([[False, True, True, False, True, False]])
+    _, there = pair_buckets(ids, content, pairs=16)
+    assert there.tolist() == [[False, True, False, False, False, False]]
+
+
+def test_the_order_of_words_is_told_by_pairs_alone(build: Build) -> None:
+    model = build("none")
+    generator, flip = torch.Generator().manual_seed(1), torch.arange(80) % 2
+    ids = torch.randint(10, 40, (80, 8), generator=generator)
+    ids[:, 0], ids[:, 7] = 2, 3
+    ids[:, 3], ids[:, 4] = torch.where(flip == 0, 7, 8), torch.where(flip == 0, 8, 7)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "domain_id": flip}
+    rows = features_of(model, [batch])
+    found = {}
+    for pairs in (0, 512):
+        fit = fit_domain_words_(model, [batch], rows, penalty=PENALTY, pairs=pairs)
+        assert model.config.domain_pairs == pairs
+        assert table_of(model).shape[0] == model.config.backbone_config.vocab_size + pairs
+        found[pairs] = fit.after
+    assert found[512] < 0.2
+    assert found[0] > 2 * found[512]
+
+
+def test_pairs_travel_with_the_model_and_are_traced(build: Build, tmp_path: Path) -> None:
+    model, batch = build("routing", moved=True), texts()
+    fit_domain_words_(model, [batch], features_of(model, [batch]), penalty=PENALTY, pairs=64)
+    model.prepare_for_inference()
+    model.save_pretrained(tmp_path)
+    again = StratifiedForSequenceClassification.from_pretrained(tmp_path).prepare_for_inference()
+    assert torch.equal(table_of(again), table_of(model))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    with torch.inference_mode():
+        said = model(ids, mask).domain_logits
+        assert torch.equal(again(ids, mask).domain_logits, said)
+    assert torch.allclose(trace(model, ids, mask).domain_logits, said, atol=1e-6)
+    wide = {name: torch.nn.functional.pad(batch[name], (0, 7)) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        assert torch.allclose(model(**wide).domain_logits, said, atol=1e-5)
+
+
+def test_weighted_rows_count_as_often(build: Build) -> None:
+    """A row of weight two is that row twice."""
+    model, batch = build("none"), texts(30)
+    weights = 1.0 + torch.arange(30) % 2
+    again = torch.arange(30).repeat_interleave(weights.long())
+    # each word in two rows or more both ways, so that the same words are fitted
+    twice = {name: torch.cat([part, part]) for name, part in batch.items()}
+    both = features_of(model, [twice])
+    fit_domain_words_(model, [twice], both, penalty=PENALTY, weights=weights.repeat(2))
+    table = table_of(model).clone()
+    often = {name: torch.cat([part, part])[torch.cat([again, again + 30])] for name, part in batch.items()}
+    fit_domain_words_(model, [often], both.take(torch.cat([again, again + 30])), penalty=PENALTY)
+    assert torch.allclose(table_of(model), table, atol=1e-4)
 
 
 def test_it_finds_what_logistic_regression_finds(build: Build) -> None:

@@ -7,12 +7,15 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from structlog.testing import capture_logs
 
 from stratified_models.bundle import load_model, read_bundle
 from tests.trainer_job.tiny import SIZES, Tiny, train_here
 from trainer_job import results
 from trainer_job.config import RunConfig
+from trainer_job.errors import ConfigError
 from trainer_job.launch import Devices
 from trainer_job.loading import load_config
 from trainer_job.ranks import StopFlag
@@ -100,3 +103,41 @@ def test_the_words_beside_the_head_are_fitted_where_asked(tiny: Tiny, tmp_path: 
         record = json.loads((unit / "unit.json").read_text("utf-8"))
         by_domain = record["test"]["domain_inference"]["by_domain"]
         assert by_domain["trains"] == 1.0  # by words that the other domains lack
+
+
+def test_rows_beyond_the_sample_are_fitted_to_and_trained_on_no_more_than_before(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    fitted = {}
+    for name, settings in (
+        ("plain", ()),
+        ("spare", ("data.domain_rows=null", "model.domain_pairs=64")),
+    ):
+        place = tmp_path / name
+        place.mkdir()
+        config = three_domains(tiny, place, "data.train_samples=48", *settings)
+        with capture_logs() as said:
+            assert train_here(config, flag=StopFlag(None)) == 0
+        model = load_model(read_bundle(Layout.of(config).unit(Unit("none", 0)) / "bundle"))
+        fitted[name] = (model, next(line for line in said if line["event"] == "domain_head_fitted"))
+    (plain, few), (spare, many) = fitted["plain"], fitted["spare"]
+    assert (few["rows"], many["rows"]) == (48, sum(3 * [SIZES["train"]]))
+    state, other = plain.state_dict(), spare.state_dict()
+    moved = {name for name in state if not torch.equal(state[name], other[name][: len(state[name])])}
+    assert moved == {"domain_head.weight", "domain_head.bias", "domain_words.table"}
+    assert spare.domain_words is not None
+    assert len(spare.domain_words.table) == spare.config.backbone_config.vocab_size + 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("model.domain_pairs=64", "model.domain_words=false"), "domain_pairs=64"),
+        (("data.domain_rows=9", "model.domain_fit_rows=0"), "domain_rows=9"),
+    ],
+)
+def test_what_nothing_would_be_fitted_to_is_refused(
+    tiny: Tiny, tmp_path: Path, settings: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        three_domains(tiny, tmp_path, *settings)

@@ -25,6 +25,12 @@ class DataConfig(Settings):
     samples_per_domain: int | None = Field(
         None, ge=1, description="training rows of each domain; in place of train_samples and domain_shares"
     )
+    domain_rows: int | None = Field(
+        0,
+        ge=0,
+        description="rows of each domain beyond the training rows, of which the domain alone is used: the "
+        "domain head is fitted to them too; null: all that are left",
+    )
     validation_samples: int | None = Field(None, ge=1, description="validation rows over all domains")
     test_samples: int | None = Field(None, ge=1, description="test rows over all domains")
     validation_fraction: float = Field(

@@ -52,6 +52,9 @@ class ModelConfig(Settings):
     domain_words: bool = Field(
         True, description="with that fit: a table of what each word says of the domain, beside the head"
     )
+    domain_pairs: int = Field(
+        0, ge=0, description="buckets for pairs of neighbouring words in that table, such as 65536; 0: none"
+    )
     domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
     geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
     balance_loss: float = Field(0.01, ge=0, description="weight of the experts' balance loss")

@@ -72,6 +72,7 @@ class RunConfig(Settings):
                 "an average is not sharded; switch one off"
             )
             raise ValueError(msg)
+        self._check_domain_fit()
         bare = [name for name in self.variants if name.startswith("none") or name.endswith(NO_DENSITY)]
         if self.model.out_of_domain_score == "geometry" and bare:
             msg = (
@@ -80,3 +81,17 @@ class RunConfig(Settings):
             )
             raise ValueError(msg)
         return self
+
+    def _check_domain_fit(self) -> None:
+        model, rows = self.model, self.data.domain_rows
+        if rows != 0 and not model.domain_fit_rows:
+            msg = (
+                f"data.domain_rows={rows}: nothing is fitted to them; set model.domain_fit_rows, such as 1000"
+            )
+            raise ValueError(msg)
+        if model.domain_pairs and not (model.domain_words and model.domain_fit_rows):
+            msg = (
+                f"model.domain_pairs={model.domain_pairs} are a part of the table of words; set "
+                "model.domain_words=true and model.domain_fit_rows, such as 1000"
+            )
+            raise ValueError(msg)

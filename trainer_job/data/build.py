@@ -26,6 +26,7 @@ from trainer_job.data.store import Batch, write_table
 from trainer_job.errors import DataError
 
 HELD_OUT = "held_out"  # the split of the domain that is only tested
+SPARE = "spare"  # the split of training rows that were not drawn, of which the domain alone is used
 TYPES = {"text": "string", "label": "int64", "domain_id": "int64", "row_id": "int64"}
 
 
@@ -59,7 +60,8 @@ def build(config: DataConfig, located: Mapping[str, Located], *, folder: Path | 
     counts = {name: _counts(parts, config.domains[name], config.labels) for name, parts in sampled.items()}
     for name, parts in sampled.items():
         _check(name, parts, counts[name], config.domains[name], sources[name], leaks)
-    splits = {split: _write(sampled, split, config, folder) for split in SPLITS}
+    written = (*SPLITS, *([SPARE] if any(len(parts[SPARE]) for parts in sampled.values()) else []))
+    splits = {split: _write(sampled, split, config, folder) for split in written}
     described = None
     if held is not None:
         described = _describe_held_out(held, config, sources)
@@ -150,6 +152,10 @@ def _sample(
             sampled[name][split] = parts[split].take(chosen)
             sources[name]["requested"][split] = quotas[name] if drawn else None
             sources[name]["got"][split] = len(chosen)
+            if split == "train":
+                left = _draw_spare(chosen, len(parts[split]), config, name)
+                sampled[name][SPARE] = parts[split].take(left)
+                sources[name]["got"] |= {SPARE: len(left)} if config.domain_rows != 0 else {}
             if len(chosen) < quotas[name]:
                 shortage = f"{split}: asked for {quotas[name]} rows, has {len(chosen)}"
                 sources[name]["warnings"].append(shortage)
@@ -193,10 +199,25 @@ def _draw_domain(part: Prepared, quota: int, *, even: bool, seed: int, name: str
     return draw(part.label, {int(label): count for label, count in given.items()}, seed=seed, name=name)
 
 
+def _draw_spare(
+    drawn: np.ndarray[Any, Any], rows: int, config: DataConfig, name: str
+) -> np.ndarray[Any, Any]:
+    """Ascending positions of up to `data.domain_rows` of the `rows` training rows that were not `drawn`."""
+    if config.domain_rows == 0:
+        return np.zeros(0, dtype=np.int64)
+    left = np.setdiff1d(np.arange(rows), drawn)
+    mixed = generator(config.seed, name, SPARE).permutation(left)
+    return np.sort(mixed[: config.domain_rows])
+
+
 def _counts(
     parts: Mapping[str, Prepared], domain: DomainConfig, labels: tuple[str, ...]
 ) -> dict[str, dict[str, int]]:
-    tallies = {split: np.bincount(part.label, minlength=len(labels)) for split, part in parts.items()}
+    tallies = {
+        split: np.bincount(part.label, minlength=len(labels))
+        for split, part in parts.items()
+        if split != SPARE  # their labels are not looked at
+    }
     return {
         split: {label: int(tally[labels.index(label)]) for label in labels if label in domain.labels}
         for split, tally in tallies.items()
@@ -211,8 +232,8 @@ def _check(
     record: dict[str, Any],
     leaks: Mapping[str, Any],
 ) -> None:
-    for split, part in parts.items():
-        if len(part) == 0:
+    for split in counts:
+        if len(parts[split]) == 0:
             raise DataError(
                 f"domain {name!r}: {split} has no rows left ({leaks['dropped']} leaking rows went in all); "
                 "give more data, or more samples, or correct the splits"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_job.config import SPLITS, DataConfig
-from trainer_job.data.build import HELD_OUT, TYPES, Built, build
+from trainer_job.data.build import HELD_OUT, SPARE, TYPES, Built, build
 from trainer_job.data.sources import Located, locate
 from trainer_job.data.store import build_folder, open_table
 
@@ -88,7 +88,7 @@ def _assemble(config: DataConfig, built: Built) -> Corpus:
 def fingerprint(splits: Mapping[str, Any], *, labels: tuple[str, ...], domains: tuple[str, ...]) -> str:
     """SHA-256 over the names and all rows in order: equal exactly when a training run reads the same."""
     digest = hashlib.sha256(json.dumps([labels, domains]).encode())
-    for split in (*SPLITS, *([HELD_OUT] if HELD_OUT in splits else [])):
+    for split in (*SPLITS, *(name for name in (HELD_OUT, SPARE) if name in splits)):
         digest.update(f"\x1e{split}\x1e".encode())
         for batch in splits[split].iter(batch_size=4096):
             for text, label, domain in zip(batch["text"], batch["label"], batch["domain_id"], strict=True):
@@ -109,7 +109,8 @@ def _reopen(folder: Path) -> Corpus | None:
     """The corpus of a finished folder; None where there is none or it does not read."""
     try:
         record = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        names = SPLITS if record["held_out"] is None else (*SPLITS, HELD_OUT)
+        spare = any(source["got"].get(SPARE) for source in record["sources"].values())
+        names = (*SPLITS, *([HELD_OUT] if record["held_out"] else []), *([SPARE] if spare else []))
         splits = {split: open_table(folder / f"{split}.arrow") for split in names}
     except (OSError, ValueError, KeyError):  # pyarrow.ArrowInvalid is a ValueError
         return None

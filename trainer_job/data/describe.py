@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer_job.config import SPLITS
+from trainer_job.data.build import SPARE
 from trainer_job.data.corpus import Corpus
 
 PERCENTILES = (5, 50, 95, 100)
@@ -110,6 +111,8 @@ def _notes(corpus: Corpus) -> Iterator[str]:
     if corpus.held_out is not None:
         rows = sum(corpus.held_out["counts"].values())
         yield f"{corpus.held_out['domain']} is held out: {rows:,} test rows, none to learn or choose from."
+    if SPARE in corpus.splits:
+        yield f"{len(corpus.splits[SPARE]):,} rows beside them teach the domain head their domain alone."
     yield f"{corpus.leaks['conflicting_labels']:,} texts carry more than one label."
     for name, record in corpus.sources.items():
         for warning in record["warnings"]:

@@ -216,3 +216,29 @@ def test_a_cap_is_applied_before_anything_else(make: Make) -> None:
     config["domains"]["films"]["cap"] = {"test": 20}
     corpus = load_corpus(DataConfig.model_validate(config))
     assert corpus.sources["films"]["read"] == {"train": 200, "validation": 200, "test": 20}
+
+
+def test_rows_that_were_not_drawn_may_teach_their_domain(make: Make) -> None:
+    plain = load_corpus(make(two(), train_samples=100))
+    assert "spare" not in plain.splits
+    corpus = load_corpus(make(two(), train_samples=100, domain_rows=80))
+    assert corpus.splits["train"]["text"][:] == plain.splits["train"]["text"][:]
+    spare = corpus.splits["spare"]
+    assert [spare["domain_id"][:].count(domain) for domain in (0, 1)] == [80, 70]  # tweets has 70 left
+    assert {name: record["got"]["spare"] for name, record in corpus.sources.items()} == {
+        "films": 80,
+        "tweets": 70,
+    }
+    assert not texts(corpus, "spare") & (texts(corpus, "train") | texts(corpus, "test"))
+    assert corpus.counts == plain.counts
+    assert corpus.fingerprint != plain.fingerprint
+
+
+def test_all_that_is_left_may_be_none(make: Make, tmp_path: Path) -> None:
+    every = load_corpus(make(two(), train_samples=None, domain_rows=None), cache=tmp_path)
+    assert "spare" not in every.splits
+    assert every.sources["films"]["got"]["spare"] == 0
+    some = make(two(), train_samples=100, domain_rows=None)
+    built, again = load_corpus(some, cache=tmp_path), load_corpus(some, cache=tmp_path)
+    assert len(built.splits["spare"]) == 320 - 100
+    assert built.splits["spare"]["text"][:] == again.splits["spare"]["text"][:]
