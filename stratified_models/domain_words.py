@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
     from stratified_models.features import PooledRows
 
-__all__ = ["DomainWords", "WordFit", "fit_domain_words_"]
+__all__ = ["DomainWords", "WordFit", "check_pairs", "fit_domain_words_", "pair_buckets"]
 
 PENALTY = 1e-4  # of 3e-5 … 3e-4 the best on validation rows of five domains, for `ROWS` rows
 FEWEST_ROWS = 2  # in which a word must occur: of one seen once, nothing is known but where
@@ -57,8 +57,7 @@ class DomainWords(nn.Module):
 
     def __init__(self, *, vocabulary: int, domains: int, pairs: int = 0) -> None:
         super().__init__()
-        if pairs and vocabulary * (FACTOR + 1) > 2**31:
-            raise ModelError(f"domain_pairs {pairs}: {vocabulary} words are too many for pairs; set it to 0")
+        check_pairs(vocabulary, pairs)
         self.vocabulary, self.pairs = vocabulary, pairs
         self.register_buffer("table", torch.empty(vocabulary + pairs, domains))
 
@@ -75,6 +74,15 @@ class DomainWords(nn.Module):
             scores = nn.functional.embedding(buckets + self.vocabulary, self.table)  # (B, T, N)
             said = said + torch.einsum("bt,btn->bn", there.to(said.dtype), scores)
         return said / words.sum(-1, keepdim=True).clamp(min=1).sqrt()
+
+
+def check_pairs(vocabulary: int, pairs: int) -> None:
+    """Refuse pairs of so many words that their numbers leave 32 bits. Raises ModelError."""
+    if pairs and vocabulary * (FACTOR + 1) > 2**31:
+        raise ModelError(
+            f"domain_pairs {pairs}: {vocabulary:,} words are more than {2**31 // (FACTOR + 1):,}, which can "
+            "be paired; set it to 0"
+        )
 
 
 def pair_buckets(input_ids: Tensor, content: Tensor, *, pairs: int) -> tuple[Tensor, Tensor]:

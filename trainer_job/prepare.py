@@ -53,10 +53,11 @@ def load_model(config: RunConfig, corpus: Corpus, *, variant: str, seed: int) ->
     `variant` is a sweep's name of one, which may end in a control.
     """
     import stratified_models as sm
+    from stratified_models.domain_words import check_pairs
 
     settings = config.model
     try:
-        return sm.load_pretrained(
+        model, report = sm.load_pretrained(
             sm.resolve_backbone(settings.backbone),
             variant=variant.partition(":")[0],
             control=control_of(variant),
@@ -82,8 +83,10 @@ def load_model(config: RunConfig, corpus: Corpus, *, variant: str, seed: int) ->
             mask_absent_labels=config.data.mask_absent_labels,
             label_smoothing=config.training.label_smoothing,
         )
+        check_pairs(model.config.backbone_config.vocab_size, settings.domain_pairs)  # not after training
     except sm.ModelError as error:
         raise WeightsError(str(error)) from error
+    return model, report
 
 
 def check_backbone(layout: Layout, digest: str) -> None:

@@ -10,7 +10,14 @@ import structlog
 
 from tests.trainer_job.tiny import SIZES, Tiny
 from trainer_job.errors import WeightsError
-from trainer_job.prepare import Prepared, baselines, calibration_batches, check_backbone, prepare
+from trainer_job.prepare import (
+    Prepared,
+    baselines,
+    calibration_batches,
+    check_backbone,
+    load_model,
+    prepare,
+)
 from trainer_job.units import Layout
 
 
@@ -50,6 +57,17 @@ def test_baselines_are_computed_once_a_data_set(
     assert baselines(tiny.config(tmp_path), layout, found.corpus)["mark"] is True
     path.write_text(json.dumps({**kept, "mark": True, "fingerprint": "another"}))
     assert "mark" not in baselines(tiny.config(tmp_path), layout, found.corpus)
+
+
+def test_pairs_that_cannot_be_numbered_are_refused_before_training(
+    prepared: tuple[Prepared, Layout], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = prepared
+    config = tiny.config(tmp_path / "pairs", "model.domain_pairs=64")
+    load_model(config, found.corpus, variant="none", seed=0)
+    monkeypatch.setattr("stratified_models.domain_words.FACTOR", 2**31)
+    with pytest.raises(WeightsError, match=r"domain_pairs 64: .* set it to 0"):
+        load_model(config, found.corpus, variant="none", seed=0)
 
 
 def test_the_backbone_is_recorded_then_compared(tmp_path: Path) -> None:
