@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_rows(source: Path, target: Path, count: int) -> int:
-    """Write so many distinct rows; returns the file's bytes."""
+    """Write so many distinct rows; returns the file's bytes. Raises SystemExit where there are none."""
+    if next(texts(source), None) is None:
+        raise SystemExit(f"--data {source}: no row in any */*.jsonl; name the folder above the domains")
     with target.open("w", encoding="utf-8") as stream:
         for number, row in enumerate(itertools.islice(itertools.cycle(texts(source)), count)):
             text = f"row{number:09d} {row['text']}"
