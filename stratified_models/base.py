@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from stratified_models import controls
 from stratified_models.calibration import GateFit, calibrate_
 from stratified_models.config import StratifiedConfig
+from stratified_models.domain_probes import DomainProbes
 from stratified_models.domains import DomainHead, DomainReading
 from stratified_models.fold_density import spread_over
 from stratified_models.gate import GEOMETRY, GateReading
@@ -35,10 +36,12 @@ from stratified_models.keywords import refuse_unknown
 from stratified_models.objective import Encoded, content_mean, describe, objective
 from stratified_models.older_files import read_older_files
 from stratified_models.outputs import StratifiedOutput
-from stratified_models.registry import family_of, gate_of, scores_of, variant_of, words_of
+from stratified_models.registry import family_of, gate_of, probes_of, scores_of, variant_of, words_of
 from stratified_models.tokens import never_empty, token_masks
 
 __all__ = ["StratifiedForSequenceClassification"]
+
+FP32 = ("gate", "domain_head", "domain_words", "domain_probes")  # whatever the encoder's precision
 
 read_older_files(StratifiedConfig.model_type)
 
@@ -58,7 +61,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # Trainer must not rescale: the loss is a mean already
     _supports_sdpa = True
-    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"gate", "domain_head", "domain_words"}  # noqa: RUF012  as its base declares it
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = set(FP32)  # noqa: RUF012  as its base declares it
     average_over_ranks: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, config: StratifiedConfig) -> None:
@@ -76,7 +79,7 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
             dropout=config.domain_dropout,
             gain=config.domain_gain,
         )
-        self.domain_words = words_of(config)
+        self.domain_words, self.domain_probes = words_of(config), probes_of(config)
         self.variant = variant_of(config, self.family)
         self.gate = gate_of(config) if config.has_gate else None
         if self.gate is not None and config.control == "random_gate":
@@ -147,22 +150,28 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         *,
         inputs_embeds: Tensor | None = None,
         every_token: bool = True,
+        blocks: int | None = None,
     ) -> Encoded:
         """Hidden states after the last block, with what gate, domain head and experts say on the way.
 
-        `every_token` False allows the last block to compute only what pooling reads: S = 1.
+        `every_token` False allows the last block to compute only what pooling reads: S = 1. `blocks` is how
+        many blocks above the gate have their content means kept; None is what the probes read.
         """
         input_ids, attention_mask = never_empty(input_ids, attention_mask)
         hidden, mask, valid, content = self._run_lower(input_ids, attention_mask, inputs_embeds)
         strata, read = Strata.nothing(valid), self.family.gate_input(hidden)
         pooled = content_mean(read, content)
-        domain = self._read_domain(pooled, domain_id, input_ids, content)
+        domain, words = self._read_domain(pooled, domain_id, input_ids, content)
         gate = self._read_strata(read, pooled, content, domain.weights, input_ids)
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
-        hidden, traces = self._run_upper(hidden, mask, strata, every_token)
+        if blocks is None:
+            blocks = 0 if self.domain_probes is None else self.domain_probes.blocks
+        hidden, traces, lower = self._run_upper(hidden, mask, strata, every_token, keep=blocks)
+        deeper = [content_mean(self.family.gate_input(state), content) for state in lower]
+        domain = self._read_deeper(domain, deeper, words)
         scores = {} if self.unknown is None else self.unknown(pooled, content.sum(-1))
-        return Encoded(hidden, domain, gate, traces, content, valid, pooled, scores)
+        return Encoded(hidden, domain, gate, traces, content, valid, pooled, scores, deeper)
 
     def _run_lower(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, inputs_embeds: Tensor | None = None
@@ -183,12 +192,28 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
 
     def _read_domain(
         self, pooled: Tensor, domain_id: Tensor | None, input_ids: Tensor | None, content: Tensor
-    ) -> DomainReading:
-        """The rows' domains, by the head and, where there is a table of words and there are ids, by both."""
+    ) -> tuple[DomainReading, Tensor | None]:
+        """The rows' domains, by the head and, where there is a table of words and there are ids, by both; and
+        what the table says, (B, N). Where there are probes, it speaks with them and not here."""
         words = None
         if self.domain_words is not None and input_ids is not None:
             words = self.domain_words(input_ids, content)
-        return cast(DomainReading, self.domain_head(pooled, domain_id, words))
+        early = words if self._probes() is None else None
+        return cast(DomainReading, self.domain_head(pooled, domain_id, early)), words
+
+    def _probes(self) -> DomainProbes | None:
+        return None if self.training else self.domain_probes
+
+    def _read_deeper(
+        self, reading: DomainReading, means: list[Tensor], words: Tensor | None
+    ) -> DomainReading:
+        """The reading with the probes' scores in place of the head's, where there are probes; the weights,
+        which gate and class bias have had, stay."""
+        probes = self._probes()
+        if probes is None or len(means) != probes.blocks:
+            return reading
+        scores: Tensor = probes(means)
+        return reading._replace(logits=scores if words is None else scores + words)
 
     def _read_strata(
         self, hidden: Tensor, pooled: Tensor, content: Tensor, domains: Tensor, input_ids: Tensor | None
@@ -205,19 +230,22 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         return controls.shuffled(reading, content) if control == "shuffled" else reading
 
     def _run_upper(
-        self, hidden: Tensor, mask: Tensor, strata: Strata, every_token: bool
-    ) -> tuple[Tensor, list[ExpertTrace]]:
-        """Blocks ℓ_g … L−1, and the variant's mixture of their hidden states."""
+        self, hidden: Tensor, mask: Tensor, strata: Strata, every_token: bool, *, keep: int = 0
+    ) -> tuple[Tensor, list[ExpertTrace], list[Tensor]]:
+        """Blocks ℓ_g … L−1, and the variant's mixture of their hidden states; and those after the first
+        `keep` of them."""
         traces: list[ExpertTrace] = []
         states = [hidden]
+        kept: list[Tensor] = []
         *lower, last = self.config.stratified_blocks
         first = self.family.reads_first and not every_token
         for index in (*lower, last):
             hidden, trace = self._run_block(index, hidden, mask, strata, first=first and index == last)
             traces += [] if trace is None else [trace]
             states = [*states, hidden] if self.variant.mixes_states else [hidden]
+            kept += [hidden] if len(kept) < keep else []
         mixed = self.variant.mix(states, strata.first() if first else strata)
-        return self.family.finish(self.backbone, mixed), traces
+        return self.family.finish(self.backbone, mixed), traces, kept
 
     def _hooks(self, index: int) -> BlockHooks:
         hooks = dict(self.variant.blocks.items()).get(str(index), self.plain)

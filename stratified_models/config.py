@@ -36,6 +36,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
         unknown_rows: training rows kept for the fitted scores; 0 until they are fitted.
         domain_words: whether a table of words speaks beside the domain head; False until it is fitted.
         domain_pairs: buckets for pairs of words in that table; 0 has none.
+        domain_blocks: R, blocks above the gate that speak for domains too; 0 until probes are fitted.
         domains: domain names; a domain id is a position in this list, −1 means unknown.
         domain_labels: for each domain the ids of the labels that its data has.
         num_strata: K, number of strata.
@@ -80,6 +81,7 @@ class StratifiedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # un
     unknown_rows: int = 0
     domain_words: bool = False
     domain_pairs: int = 0
+    domain_blocks: int = 0
     domains: list[str] | tuple[str, ...] = ("default",)
     domain_labels: list[list[int]] | None = None
     num_strata: int = 8

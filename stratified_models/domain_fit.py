@@ -23,7 +23,17 @@ from stratified_models.features import PooledRows
 if TYPE_CHECKING:
     from stratified_models.base import StratifiedForSequenceClassification
 
-__all__ = ["PENALTY", "ROWS", "HeadFit", "fit_domain_head_", "fit_head_", "mean_loss", "shared_weights"]
+__all__ = [
+    "PENALTY",
+    "ROWS",
+    "HeadFit",
+    "fit_domain_head_",
+    "fit_head_",
+    "fit_linear",
+    "known_rows",
+    "mean_loss",
+    "shared_weights",
+]
 
 PENALTY = 0.03  # on standardised features; of 0.001 … 0.1 the likeliest for unseen rows of five domains
 ROWS = 4000  # of which that was seen; of 20,000 .01 was better than .003, so it falls with their root
@@ -100,27 +110,44 @@ def fit_head_(
     Rows of unknown domain (−1) are left out; a domain without rows keeps weight 0 and becomes unlikely. Runs
     in double precision on the CPU, L-BFGS with strong Wolfe line searches: the same rows give the same head.
     """
+    x, domain, weights = known_rows(features, domain_id, weights, domains=len(head.weight))
+    old = head.bias.detach().cpu().double()
+    before = mean_loss(head.gain * x @ head.weight.detach().cpu().double().T + old, domain, weights)
+    weight, bias = fit_linear(x, domain, domains=len(head.weight), penalty=penalty, weights=weights)
+    with torch.no_grad():
+        head.weight.copy_(weight / head.gain)
+        head.bias.copy_(bias)
+    return HeadFit(len(x), float(before), float(mean_loss(x @ weight.T + bias, domain, weights)))
+
+
+def known_rows(
+    features: Tensor, domain_id: Tensor, weights: Tensor | None, *, domains: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Features (K, D), domains and weights (K,) of the K rows of known domain, on the CPU, in double
+    precision.
+
+    Raises ModelError where there is none, or a value is not finite.
+    """
     x, domain = features.detach().cpu().double(), domain_id.cpu()
-    known = (domain >= 0) & (domain < head.weight.shape[0])
+    known = (domain >= 0) & (domain < domains)
     x, domain = x[known], domain[known]
-    weights = None if weights is None else weights.cpu().double()[known]
     if not len(x):
         raise ModelError("no row has a known domain, so the domain head cannot be fitted; give domain ids")
     if not bool(torch.isfinite(x).all()):
         raise ModelError("features hold values that are not finite; the model is broken, train it again")
+    return x, domain, None if weights is None else weights.cpu().double()[known]
+
+
+def fit_linear(
+    x: Tensor, domain: Tensor, *, domains: int, penalty: float | None, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Weights (N, D) and biases (N,) for `x` (K, D) as it comes, fitted to it standardised."""
     centre, spread = x.mean(0), x.std(0, correction=0).clamp(min=SMALLEST_SPREAD)
-    standard = (x - centre) / spread
     if penalty is None:
         penalty = PENALTY * min(1.0, (ROWS / len(x)) ** 0.5)
-    old = head.bias.detach().cpu().double()
-    before = mean_loss(head.gain * x @ head.weight.detach().cpu().double().T + old, domain, weights)
-    weight, bias = _minimise(standard, domain, head.weight.shape[0], penalty, weights)
-    after = mean_loss(standard @ weight.T + bias, domain, weights)
-    raw = weight / spread  # of the features as they come
-    with torch.no_grad():
-        head.weight.copy_(raw / head.gain)
-        head.bias.copy_(bias - raw @ centre)
-    return HeadFit(len(x), float(before), float(after))
+    weight, bias = _minimise((x - centre) / spread, domain, domains, penalty, weights)
+    raw = weight / spread
+    return raw, bias - raw @ centre
 
 
 def _minimise(

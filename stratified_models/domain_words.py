@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from stratified_models.domain_fit import ROWS, mean_loss
+from stratified_models.domains import DomainHead
 from stratified_models.errors import ModelError
 from stratified_models.tokens import token_masks
 
@@ -104,6 +105,7 @@ def fit_domain_words_(
     penalty: float | None = None,
     weights: Tensor | None = None,
     pairs: int = 0,
+    said: Tensor | None = None,
 ) -> WordFit:
     """Fit a table to what the domain head of a trained model leaves unsaid of training rows; the head stays.
 
@@ -117,6 +119,7 @@ def fit_domain_words_(
         penalty: λ; None is `PENALTY`, and less in proportion with more rows than `ROWS`.
         weights: how much each row counts, (M,), as by `shared_weights`; None is one each.
         pairs: P, buckets for pairs of neighbours; 0 is none.
+        said: scores (M, N) to which the table adds, as of probes; None is those of the head.
 
     Raises:
         ModelError: no row of a known domain, or not one row of `rows` for each of `batches`.
@@ -129,9 +132,8 @@ def fit_domain_words_(
     if not bool(known.any()):
         raise ModelError("no row has a known domain, so no word can speak for one; give domain ids")
     words, used = _counted(tokens, known, vocabulary + pairs)
-    head, domain = model.domain_head, rows.domain_id[known]
-    weight, bias = head.weight.detach().cpu().double(), head.bias.detach().cpu().double()
-    said = head.gain * rows.features[known].double() @ weight.T + bias
+    domain = rows.domain_id[known]
+    said = (_head_says(model.domain_head, rows.features) if said is None else said.cpu().double())[known]
     if penalty is None:
         penalty = PENALTY * min(1.0, ROWS / len(domain))
     weights = None if weights is None else weights.cpu().double()[known]
@@ -143,6 +145,12 @@ def fit_domain_words_(
     model.domain_words = module.to(model.device)
     before, after = (mean_loss(scores, domain, weights) for scores in (said, said + words @ table))
     return WordFit(len(used), float(before), float(after))
+
+
+def _head_says(head: DomainHead, features: Tensor) -> Tensor:
+    """Scores (M, N) of features (M, D), in double precision."""
+    weight, bias = head.weight.detach().cpu().double(), head.bias.detach().cpu().double()
+    return head.gain * features.double() @ weight.T + bias
 
 
 class _Tokens(NamedTuple):

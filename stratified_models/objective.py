@@ -24,7 +24,8 @@ __all__ = ["Encoded", "content_mean", "describe", "geometry", "objective"]
 
 class Encoded(NamedTuple):
     """What the encoder gives: hidden states (B, S, D), readings, expert traces, which tokens count (B, T),
-    what the domain head reads (B, D), and the out-of-domain scores fitted on that, each (B,)."""
+    what the domain head reads (B, D), the out-of-domain scores fitted on that, each (B,), and what probes of
+    later blocks read, (B, D) each."""
 
     hidden: Tensor
     domain: DomainReading
@@ -34,6 +35,7 @@ class Encoded(NamedTuple):
     valid: Tensor
     pooled: Tensor
     scores: dict[str, Tensor]
+    deeper: list[Tensor]
 
 
 def content_mean(hidden: Tensor, content: Tensor) -> Tensor:

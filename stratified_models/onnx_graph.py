@@ -31,7 +31,14 @@ SMALL = 16
 FEW_ROWS = 4096  # a table of positions has fewer: it is small, and its few large columns coarsen all others
 DOUBLE = 11  # onnx.TensorProto.DOUBLE, without importing onnx for it
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes which module a node comes from
-KEPT_FP32 = ("model.gate", "model.domain_head", "model.domain_words", "model.pooler", "model.classifier")
+KEPT_FP32 = (
+    "model.gate",
+    "model.domain_head",
+    "model.domain_words",
+    "model.domain_probes",
+    "model.pooler",
+    "model.classifier",
+)
 
 
 def forget_origins(graph_model: Any) -> None:

@@ -17,6 +17,7 @@ from stratified_models.backbones.distilbert import DistilBert, bert_to_distilber
 from stratified_models.backbones.gpt2 import Gpt2
 from stratified_models.backbones.roberta import Roberta
 from stratified_models.config import StratifiedConfig
+from stratified_models.domain_probes import DomainProbes, check_blocks
 from stratified_models.domain_words import DomainWords
 from stratified_models.errors import BackboneError
 from stratified_models.gate import StratumGate
@@ -103,6 +104,15 @@ def scores_of(config: StratifiedConfig) -> FeatureScores | None:
     if not config.unknown_rows:
         return None
     return FeatureScores(width=config.hidden_size, domains=len(config.domains), rows=config.unknown_rows)
+
+
+def probes_of(config: StratifiedConfig) -> DomainProbes | None:
+    """Room for fitted probes of later blocks; None until there are any."""
+    if not config.domain_blocks:
+        return None
+    check_blocks(config, config.domain_blocks)
+    domains = len(config.domains)
+    return DomainProbes(width=config.hidden_size, domains=domains, blocks=config.domain_blocks)
 
 
 def words_of(config: StratifiedConfig) -> DomainWords | None:

@@ -60,7 +60,7 @@ def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attenti
         states.append(model._run_block(index, states[-1], mask, strata)[0])
     read = family.gate_input(states[-1])
     pooled = content_mean(read, content)
-    domain = model._read_domain(pooled, None, input_ids, content)
+    domain, words = model._read_domain(pooled, None, input_ids, content)
     gate = model._read_strata(read, pooled, content, domain.weights, input_ids)
     if gate is not None:
         strata = Strata(gate.posterior, gate.posterior, valid)
@@ -68,6 +68,8 @@ def trace(model: StratifiedForSequenceClassification, input_ids: Tensor, attenti
     for index in config.stratified_blocks:
         with _watching(model._hooks(index), strata, routed):
             states.append(model._run_block(index, states[-1], mask, strata)[0])
+    deeper = states[config.gate_layer + 1 :][: config.domain_blocks]
+    domain = model._read_deeper(domain, [content_mean(family.gate_input(h), content) for h in deeper], words)
     router, chosen = (tuple(block[part] for block in routed) for part in (0, 1))
     return Trace(tuple(states), content, pooled, domain.logits, gate, router, chosen)
 

@@ -13,11 +13,11 @@ QUALITY = {"per_domain": {"imdb": {"loss_points": 0.25}}}
 
 def moved_bundle(directory: Path, variant: str) -> Bundle:
     """A bundle of three blocks whose zero-initialised parts were moved away from zero, with a table of
-    words."""
+    words and probes of a block."""
     import torch
 
     from stratified_models import load_tokenizer
-    from stratified_models.registry import words_of
+    from stratified_models.registry import probes_of, words_of
     from stratified_models.testing import tiny_backbone, tiny_bundle
     from tests.stratified_models.conftest import move_
 
@@ -25,11 +25,14 @@ def moved_bundle(directory: Path, variant: str) -> Bundle:
     bundle = tiny_bundle(directory, variant=variant)
     tokenizer = load_tokenizer(bundle.path, max_length=64)
     model = move_(load_model(bundle))
-    model.config.domain_words, model.config.domain_pairs = True, 32
-    words = words_of(model.config)
+    config, generator = model.config, torch.Generator().manual_seed(2)
+    config.domain_words, config.domain_pairs, config.domain_blocks = True, 32, 1
+    words, probes = words_of(config), probes_of(config)
     assert words is not None
-    model.domain_words = words
-    words.table.normal_(generator=torch.Generator().manual_seed(2))
+    assert probes is not None
+    model.domain_words, model.domain_probes = words, probes
+    for buffer in (words.table, probes.weight, probes.bias):
+        buffer.normal_(generator=generator)
     return write_bundle(directory, model=model, tokenizer=tokenizer, manifest=bundle.manifest, card="# tiny")
 
 

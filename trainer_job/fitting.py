@@ -1,8 +1,8 @@
-"""After training: what is fitted on training rows to the finished encoder, the domain head, the words
-beside it, and the out-of-domain score.
+"""After training: what is fitted on training rows to the finished encoder, the domain head, probes of later
+blocks, the words beside them, and the out-of-domain score.
 
-It does not know how any is computed; see `stratified_models.domain_fit`, `stratified_models.domain_words`,
-`stratified_models.unknown` and `stratified_models.left_out`.
+It does not know how any is computed; see `stratified_models.domain_fit`, `stratified_models.domain_probes`,
+`stratified_models.domain_words`, `stratified_models.unknown` and `stratified_models.left_out`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def fit_to_encoder(run: UnitRun, trainer: UnitTrainer) -> dict[str, float]:
     if config.domain_fit_rows:
         known = _with_spare(run, model, _Known(batches, rows))
         _fit_domain_head(run, model, known)
+        said = _fit_domain_probes(run, model, known)
         if config.domain_words:
-            _fit_domain_words(run, model, known)
+            _fit_domain_words(run, model, known, said)
     return _fit_unknown(run, model, rows, score)
 
 
@@ -99,12 +100,33 @@ def _fit_domain_head(run: UnitRun, model: Any, known: _Known) -> None:
         log.info("domain_head_fitted", rows=found.rows, loss_before=before, loss_after=after)
 
 
-def _fit_domain_words(run: UnitRun, model: Any, known: _Known) -> None:
-    """Fit the table of words to what the head leaves unsaid; every rank gets that of rank 0."""
+def _fit_domain_probes(run: UnitRun, model: Any, known: _Known) -> torch.Tensor | None:
+    """Fit probes of as many later blocks as are asked for and there are; every rank gets those of rank 0.
+
+    Returns what they say of the rows; None where there are no probes.
+    """
+    from stratified_models.domain_probes import deeper_features, fit_domain_probes_, most_blocks
+
+    blocks = min(run.config.model.domain_blocks, most_blocks(model.config))
+    if not blocks:
+        return None
+    features = deeper_features(model, _beating(run, known.batches), blocks=blocks)
+    found = fit_domain_probes_(model, features, known.rows.domain_id, blocks=blocks, weights=known.weights)
+    if world_size() > 1:
+        for buffer in (model.domain_probes.weight, model.domain_probes.bias):
+            dist.broadcast(buffer, src=0)
+    if run.rank == 0:
+        log = structlog.get_logger("unit").bind(unit=run.unit.name)
+        log.info("domain_probes_fitted", blocks=blocks, rows=found.rows, loss_after=round(found.after, 4))
+    return found.said
+
+
+def _fit_domain_words(run: UnitRun, model: Any, known: _Known, said: torch.Tensor | None) -> None:
+    """Fit the table of words to what the head, or the probes, leave unsaid; every rank has that of rank 0."""
     from stratified_models.domain_words import fit_domain_words_
 
     pairs = run.config.model.domain_pairs
-    found = fit_domain_words_(model, known.batches, known.rows, weights=known.weights, pairs=pairs)
+    found = fit_domain_words_(model, known.batches, known.rows, weights=known.weights, pairs=pairs, said=said)
     if world_size() > 1:
         dist.broadcast(model.domain_words.table, src=0)
     if run.rank == 0:

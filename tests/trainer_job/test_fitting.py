@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from structlog.testing import capture_logs
 
 from stratified_models.bundle import load_model, read_bundle
+from stratified_models.testing import tiny_backbone
 from tests.trainer_job.tiny import SIZES, Tiny, train_here
 from trainer_job import results
 from trainer_job.config import RunConfig
@@ -129,9 +131,32 @@ def test_rows_beyond_the_sample_are_fitted_to_and_trained_on_no_more_than_before
     assert len(spare.domain_words.table) == spare.config.backbone_config.vocab_size + 64
 
 
+def test_probes_of_later_blocks_are_fitted_and_move_nothing_but_what_is_said_of_domains(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    fitted = {}
+    for blocks in (0, 5):  # of three blocks, one is above the gate and below the last
+        place = tmp_path / str(blocks)
+        place.mkdir()
+        tiny_backbone(place / "backbone", layers=3)
+        config = three_domains(
+            tiny, place, f"model.backbone={place / 'backbone'}", f"model.domain_blocks={blocks}"
+        )
+        with capture_logs() as said:
+            assert train_here(config, flag=StopFlag(None)) == 0
+        fitted[blocks] = load_model(read_bundle(Layout.of(config).unit(Unit("none", 0)) / "bundle"))
+    line = next(line for line in said if line["event"] == "domain_probes_fitted")
+    assert line["loss_after"] < 0.5 * math.log(3)
+    assert (line["blocks"], line["rows"]) == (1, sum(3 * [SIZES["train"]]))
+    state, other = fitted[0].state_dict(), fitted[5].state_dict()
+    assert set(other) - set(state) == {"domain_probes.weight", "domain_probes.bias"}
+    assert {name for name in state if not torch.equal(state[name], other[name])} == {"domain_words.table"}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (("model.domain_blocks=1", "model.domain_fit_rows=0"), "domain_blocks=1"),
         (("model.domain_pairs=64", "model.domain_words=false"), "domain_pairs=64"),
         (("data.domain_rows=9", "model.domain_fit_rows=0"), "domain_rows=9"),
     ],

@@ -55,6 +55,12 @@ class ModelConfig(Settings):
     domain_pairs: int = Field(
         0, ge=0, description="buckets for pairs of neighbouring words in that table, such as 65536; 0: none"
     )
+    domain_blocks: int = Field(
+        0,
+        ge=0,
+        description="with that fit: of how many blocks above the gate the domain is read too, such as 2 of "
+        "six; as many as there are below the last; 0: none",
+    )
     domain_loss: float = Field(0.1, ge=0, description="weight of the domain head's loss")
     geometry_loss: float = Field(0.05, ge=0, description="weight of the density's loss")
     balance_loss: float = Field(0.01, ge=0, description="weight of the experts' balance loss")

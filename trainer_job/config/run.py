@@ -89,6 +89,12 @@ class RunConfig(Settings):
                 f"data.domain_rows={rows}: nothing is fitted to them; set model.domain_fit_rows, such as 1000"
             )
             raise ValueError(msg)
+        if model.domain_blocks and not model.domain_fit_rows:
+            msg = (
+                f"model.domain_blocks={model.domain_blocks}: they are fitted with the domain head; set "
+                "model.domain_fit_rows, such as 1000"
+            )
+            raise ValueError(msg)
         if model.domain_pairs and not (model.domain_words and model.domain_fit_rows):
             msg = (
                 f"model.domain_pairs={model.domain_pairs} are a part of the table of words; set "
