@@ -13,6 +13,12 @@ RNG = np.random.default_rng(5)
 GOLD = RNG.integers(0, 3, size=600)
 
 
+@pytest.fixture(autouse=True)
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for each test, whichever ran before it."""
+    monkeypatch.setattr(f"{__name__}.RNG", np.random.default_rng(6))
+
+
 def noisy(right: float, seeds: int = 1) -> np.ndarray:
     """Predictions that are right with this probability, else any class."""
     rows = [np.where(RNG.random(600) < right, GOLD, RNG.integers(0, 3, size=600)) for _ in range(seeds)]

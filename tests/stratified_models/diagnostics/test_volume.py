@@ -7,7 +7,11 @@ from stratified_models import diagnostics
 from stratified_models.diagnostics.special import t_two_sided
 from stratified_models.errors import ModelError
 
-RNG = np.random.default_rng(2)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same draws for each test, whichever ran before it."""
+    return np.random.default_rng(2)
 
 
 @pytest.mark.parametrize("freedom", [1.0, 1.5, 9.0, 18.0, 1e5])
@@ -27,15 +31,17 @@ def test_a_gaussian_seldom_rejects(dimension: int) -> None:
     assert bundle <= manifold
 
 
-def test_slopes_of_a_flat_torus_are_its_dimension() -> None:
-    angle = RNG.uniform(0, 2 * np.pi, (2500, 2))
+def test_slopes_of_a_flat_torus_are_its_dimension(rng: np.random.Generator) -> None:
+    angle = rng.uniform(0, 2 * np.pi, (2500, 2))
     found = diagnostics.volume_radius_test(np.concatenate([np.cos(angle), np.sin(angle)], axis=1))
     assert np.median(found.near) == pytest.approx(2, abs=0.15)
     assert np.median(found.far) == pytest.approx(2, abs=0.15)
 
 
-def test_a_line_that_meets_a_sphere_rejects_where_they_meet_and_not_on_the_line() -> None:
-    sphere = RNG.standard_normal((1500, 3))
+def test_a_line_that_meets_a_sphere_rejects_where_they_meet_and_not_on_the_line(
+    rng: np.random.Generator,
+) -> None:
+    sphere = rng.standard_normal((1500, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     sphere[:, 0] -= 1
     line = np.zeros((3000, 3))
@@ -61,9 +67,9 @@ def test_a_thick_line_rejects_the_manifold_by_a_falling_slope() -> None:
     assert found.rates(alpha)[1] < 0.02
 
 
-def test_agrees_with_a_plain_reading_of_the_definition() -> None:
+def test_agrees_with_a_plain_reading_of_the_definition(rng: np.random.Generator) -> None:
     stats = pytest.importorskip("scipy.stats")
-    points = RNG.standard_normal((300, 3))
+    points = rng.standard_normal((300, 3))
     radii = np.sort(np.linalg.norm(points - points[0], axis=1))[1:][4:90]
     slopes = np.gradient(np.log(np.arange(5, 91))) / np.gradient(np.log(radii))
     lowest, rising = 1.0, 1.0
@@ -83,8 +89,8 @@ def test_copies_of_one_point_say_nothing_and_do_not_crash() -> None:
     assert np.all(found.near == 0)
 
 
-def test_impossible_ranges_are_refused() -> None:
+def test_impossible_ranges_are_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ModelError, match="leave nothing to compare"):
-        diagnostics.volume_radius_test(RNG.standard_normal((300, 2)), largest=30)
+        diagnostics.volume_radius_test(rng.standard_normal((300, 2)), largest=30)
     with pytest.raises(ModelError, match="too few"):
-        diagnostics.volume_radius_test(RNG.standard_normal((50, 2)))
+        diagnostics.volume_radius_test(rng.standard_normal((50, 2)))
