@@ -97,7 +97,13 @@ class DomainHead(nn.Module):
 
     def add_bias(self, logits: Tensor, weights: Tensor) -> Tensor:
         """Add the weighted class bias q·b to `logits` (B, C)."""
-        return logits if self.class_bias is None else logits + weights @ self.class_bias
+        if self.class_bias is None:
+            return logits
+        if torch.compiler.is_exporting():
+            # The same sum as no product: after the head's and a softmax, OpenVINO takes it for attention, and
+            # in an int8 graph its code for that needs more registers than there are.
+            return logits + (weights[:, :, None] * self.class_bias).sum(1)
+        return logits + weights @ self.class_bias
 
     def rule_out_absent(self, logits: Tensor, reading: DomainReading, domain_id: Tensor | None) -> Tensor:
         """Rule out the classes that a row's domain lacks: by its true domain in training, by its weights

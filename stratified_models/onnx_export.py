@@ -110,8 +110,14 @@ def export_onnx(
             more = _rows(bundle, calibration) if calibration else []
             feeds = _feeds([*rows, *more], pad=int(model.config.pad_token_id or 0))
             files += int8_files(exact, feeds, announce)
-        compared = [_compare(model, path, rows, tolerance) for path in files]
-        accepted = compared if measure is None else _accepted(compared, measure, announce)
+        plain, *quantised = files
+        first = _compare(model, plain, rows, tolerance)
+
+        def judge(path: Path) -> OnnxExport:
+            found = _compare(model, path, rows, tolerance)
+            return found if measure is None else _measured(found, measure, plain)
+
+        accepted = [first, *_accepted(quantised, judge, announce)]
         names = {item.path.name for item in accepted}
         for path in files:
             if path.name not in names:  # what an earlier export left there was refused now
@@ -121,23 +127,25 @@ def export_onnx(
     return [replace(item, path=bundle.path / item.path.name) for item in accepted]
 
 
+def _measured(item: OnnxExport, measure: Measure, exact: Path) -> OnnxExport:
+    """An int8 file with what was measured of it. Raises ExportError where it is refused."""
+    return replace(item, export=replace(item.export, quality=dict(measure(exact, item.path))))
+
+
 def _accepted(
-    compared: Sequence[OnnxExport], measure: Measure, announce: Callable[[str], None]
+    quantised: Sequence[Path], judge: Callable[[Path], OnnxExport], announce: Callable[[str], None]
 ) -> list[OnnxExport]:
-    """The files with what was measured of them, less the int8 ones that were refused.
+    """The int8 files as judged, less those that were refused or that their runtime cannot compile.
 
     Raises all refusals as one when no int8 file is left.
     """
-    exact, *quantised = compared
-    found, refusals = [exact], []
-    for item in quantised:
+    found, refusals = [], []
+    for path in quantised:
         try:
-            quality = dict(measure(exact.path, item.path))
+            found.append(judge(path))
         except ExportError as error:
-            refusals.append(ExportError(f"{item.path.name} is left out: {error}"))
-        else:
-            found.append(replace(item, export=replace(item.export, quality=quality)))
-    if refusals and len(found) == 1:
+            refusals.append(ExportError(f"{path.name} is left out: {error}"))
+    if refusals and not found:
         raise ExportError("; ".join(map(str, refusals)))
     for refusal in refusals:
         announce(str(refusal))

@@ -23,7 +23,7 @@ from stratified_models.onnx_export import export_onnx
 from stratified_models.onnx_model import NAMES, OUTPUTS, STRATA_OUTPUTS, OnnxModel
 from stratified_models.openvino_int8 import OPENVINO_INT8
 from stratified_models.testing import tiny_bundle
-from tests.conftest import QUALITY, moved_bundle
+from tests.conftest import QUALITY, moved_bundle, pretend_vnni
 from tests.stratified_models.conftest import VARIANTS
 
 INT8 = (NAMES["int8"], OPENVINO_INT8)
@@ -246,3 +246,33 @@ def test_a_manifest_without_exports_is_read_as_having_none(tmp_path: Path) -> No
     del raw["exports"]
     (tmp_path / "manifest.json").write_text(json.dumps(raw))
     assert read_bundle(tmp_path).manifest == bundle.manifest
+
+
+def test_a_file_that_its_runtime_cannot_compile_is_left_out_and_the_other_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    bundle = moved_bundle(tmp_path, "none")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ExportError("model.int8.openvino.onnx cannot be run by openvino (registers); export it again")
+
+    monkeypatch.setattr("stratified_models.openvino_int8.OpenvinoModel.__init__", broken)
+    pretend_vnni(monkeypatch)
+    said: list[str] = []
+    written = export_onnx(bundle.path, quantize="int8", announce=said.append)
+    assert [item.path.name for item in written] == [NAMES["fp32"], NAMES["int8"]]
+    assert any("model.int8.openvino.onnx is left out: " in line and "registers" in line for line in said)
+    assert not (bundle.path / "model.int8.openvino.onnx").exists()
+
+
+def test_the_domains_bias_is_no_product_in_the_graph(tmp_path: Path) -> None:
+    bundle = moved_bundle(tmp_path, "none")
+    # Product, softmax and product look like attention: OpenVINO's int8 code for that ran out of registers.
+    model = load_model(bundle)
+    shape = (len(model.config.domains), len(model.config.labels))
+    graph = onnx.load(export_onnx(bundle.path)[0].path).graph
+    small = {t.name for t in graph.initializer if tuple(t.dims)[-2:] == shape}
+    assert small
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert not [node.name for node in products if small & set(node.input)]
