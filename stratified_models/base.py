@@ -166,7 +166,8 @@ class StratifiedForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         if gate is not None:
             strata = Strata(gate.posterior, gate.posterior, valid)
         if blocks is None:
-            blocks = 0 if self.domain_probes is None else self.domain_probes.blocks
+            probes = self._probes()
+            blocks = 0 if probes is None else probes.blocks
         hidden, traces, lower = self._run_upper(hidden, mask, strata, every_token, keep=blocks)
         deeper = [content_mean(self.family.gate_input(state), content) for state in lower]
         domain = self._read_deeper(domain, deeper, words)
