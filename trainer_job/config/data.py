@@ -41,8 +41,8 @@ class DataConfig(Settings):
         "even", description="each domain the same, or by size^(1/share_temperature)"
     )
     share_temperature: float = Field(1.0, ge=1, description="1: in proportion to size; larger: flatter")
-    label_shares: Literal["even", "natural"] = Field(
-        "even", description="labels of a domain's training rows; evaluation splits keep the natural shares"
+    label_shares: Literal["natural", "even"] = Field(
+        "natural", description="labels of a domain's training rows; evaluation splits keep the natural shares"
     )
     hold_out: str | None = Field(
         None, description="domain left out of training and validation, and tested as an unknown one"

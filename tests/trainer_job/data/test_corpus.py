@@ -60,15 +60,16 @@ def test_training_rows_are_spread_over_domains_then_labels(make: Make) -> None:
     assert len({row["label"] for row in corpus.splits["train"].select(range(12))}) == 2  # not sorted by label
 
 
-def test_evaluation_keeps_the_label_shares_that_a_domain_has(make: Make) -> None:
+def test_training_has_natural_or_even_label_shares_and_evaluation_natural_ones(make: Make) -> None:
     skewed = {
         "films": {"train": [*rows(300, prefix="a", labels=("neg",)), *rows(100, prefix="b", labels=("pos",))]}
     }
     corpus = load_corpus(make(skewed, train_samples=100, test_samples=40))
-    assert corpus.counts["films"]["train"] == {"negative": 50, "positive": 50}
+    assert corpus.counts["films"]["train"] == {"negative": 75, "positive": 25}
     assert corpus.counts["films"]["test"] == {"negative": 30, "positive": 10}
-    natural = load_corpus(make(skewed, train_samples=100, label_shares="natural"))
-    assert natural.counts["films"]["train"] == {"negative": 75, "positive": 25}
+    even = load_corpus(make(skewed, train_samples=100, test_samples=40, label_shares="even"))
+    assert even.counts["films"]["train"] == {"negative": 50, "positive": 50}
+    assert even.counts["films"]["test"] == {"negative": 30, "positive": 10}
 
 
 def test_shares_by_size_follow_the_temperature(make: Make) -> None:
