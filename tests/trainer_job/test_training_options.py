@@ -145,8 +145,8 @@ def test_prior_correction_moves_shares_towards_those_of_validation(
             neutral = [line for line in lines if '"neutral"' in line]
             lines = [*neutral, *(line for line in lines if line not in neutral)][: len(neutral) + 4]
         (shop / path.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    settings = (f"data.root={shop}", "data.train_samples=120", "training.learning_rate=1.0e-5")
-    found = train(*settings, "training.prior_correction=true")
+    settings = (f"data.root={shop}", "data.train_samples=120", "data.label_shares=even")
+    found = train(*settings, "training.learning_rate=1.0e-5", "training.prior_correction=true")
     added = found["prior_correction"]["shop"]
     assert added["neutral"] > 0 > added["positive"]
     assert set(found["prior_correction"]["films"]) == {"negative", "positive"}
